@@ -1,0 +1,22 @@
+import { type Logger, pino } from 'pino';
+import pretty from 'pino-pretty';
+
+export type Log = Pick<Logger, LogLevel>;
+
+export const logLevels = ['debug', 'info', 'warn', 'error', 'fatal'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+/**
+ * Logs to standard output: one line of JSON an event, or lines made for eyes where that is a terminal.
+ * Writes are synchronous, so that the last line before an exit is never lost.
+ */
+export function createLog(level: LogLevel, name: string, terminal: boolean): Log {
+  const options = {
+    level,
+    base: { process: name, pid: process.pid },
+    timestamp: () => `,"time":"${new Date().toISOString()}"`,
+    formatters: { level: (label: string) => ({ level: label }) },
+  };
+  if (!terminal) return pino(options);
+  return pino(options, pretty({ sync: true, ignore: 'pid', translateTime: 'SYS:HH:MM:ss' }));
+}

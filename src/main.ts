@@ -1,0 +1,105 @@
+import cluster, { type Worker } from 'node:cluster';
+import { watch } from 'node:fs';
+import throng from 'throng';
+import { type Config, ConfigError, readConfig } from './config.ts';
+import { createLog } from './log.ts';
+import { answerCommits, createMemory } from './memory.ts';
+import type { FromPrimary, FromWorker } from './messages.ts';
+import { superviseWorkers } from './supervisor.ts';
+
+// The supervisor has its own deadline, which tells of what it cut off: throng's must never come (largest timer).
+const never = 2 ** 31 - 1;
+
+// Each worker accepts for itself. In the default scheduling the primary hands connections over, and throng then
+// never notices some of the workers that die under load: Node holds their 'disconnect' back (README, decisions).
+cluster.schedulingPolicy = cluster.SCHED_NONE;
+
+const config = configure();
+const name = cluster.isPrimary ? 'primary' : `worker ${cluster.worker?.id}`;
+const log = createLog(config.logLevel, name, process.stdout.isTTY);
+process.title = `app: ${name}`;
+process.on('uncaughtExceptionMonitor', (error) => log.fatal({ err: error }, 'crashed'));
+
+throng({ count: config.workers, grace: never, master: superviseAll, worker: work });
+
+function configure(): Config {
+  try {
+    return readConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(1);
+  }
+}
+
+/** In the primary, before throng forks. */
+function superviseAll(): void {
+  const commit = createMemory();
+  const supervisor = supervise((worker) => answerCommits(worker, commit));
+  process.on('SIGHUP', supervisor.reload);
+  process.on('SIGTTIN', () => supervisor.scale(1));
+  process.on('SIGTTOU', () => supervisor.scale(-1));
+  process.on('SIGTERM', supervisor.stop);
+  process.on('SIGINT', supervisor.stop);
+  if (config.reload) {
+    let settled: NodeJS.Timeout | undefined;
+    watch(new URL('.', import.meta.url), { recursive: true }, () => {
+      clearTimeout(settled);
+      settled = setTimeout(supervisor.reload, 50); // a compiler writes several files, and each more than once
+    });
+  }
+  supervisor.serving.then(() => {
+    const workers = config.workers === 1 ? '1 worker' : `${config.workers} workers`;
+    log.info(`serving ${whereServed()} from ${workers}; ${whereCounted()}`);
+  });
+  supervisor.done.then((code) => process.exit(code));
+}
+
+function supervise(greet: (worker: Worker) => void): ReturnType<typeof superviseWorkers> {
+  try {
+    return superviseWorkers(config, log, greet);
+  } catch (error) {
+    process.stderr.write(`bad configuration\n  ${(error as Error).message}\n`);
+    process.exit(1);
+  }
+}
+
+function whereServed(): string {
+  if ('path' in config.listen) return config.listen.path;
+  const { host = 'localhost', port } = config.listen;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function whereCounted(): string {
+  if (config.redisUrl) return `the count is kept in Redis at ${new URL(config.redisUrl).host}`;
+  return 'the count is kept in this process and is lost at its exit (set REDIS_URL to keep it)';
+}
+
+/** In each worker. What serves is loaded here, so that the primary stays small and a reload reads new code. */
+async function work(): Promise<void> {
+  const { worker } = cluster;
+  if (!worker) throw new Error('not a worker');
+  // Without this Node ends a worker at once when its primary dies, with its visits in flight.
+  worker.exitedAfterDisconnect = true;
+  const started = import('./worker.ts').then(({ startWorker }) => startWorker(config, log, process));
+
+  let leaving = false;
+  async function leave(whole: 'worker' | 'service'): Promise<void> {
+    if (leaving) return; // Ctrl-C comes twice: from the terminal, and from the primary
+    leaving = true;
+    const stop = await started;
+    await stop(whole);
+    process.exit(0);
+  }
+  process.on('SIGTERM', () => leave('service'));
+  process.on('SIGINT', () => leave('service'));
+  process.on('disconnect', () => leave('service')); // the primary is gone
+  process.on('message', (message: FromPrimary) => {
+    if (message.type === 'retire') leave('worker');
+  });
+
+  started.catch((error) => {
+    const message: FromWorker = { type: 'failed', reason: error?.stack ?? String(error) };
+    process.send?.(message, () => process.exit(1));
+  });
+}

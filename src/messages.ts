@@ -1,0 +1,8 @@
+/** What a worker tells its primary. */
+export type FromWorker =
+  | { type: 'beat' } // its event loop turns
+  | { type: 'worn' } // it has served its number of requests
+  | { type: 'failed'; reason: string }; // it cannot start
+
+/** What a primary tells a worker: finish what you have begun, a successor is there. */
+export type FromPrimary = { type: 'retire' };

@@ -1,0 +1,77 @@
+import { createClient, defineScript } from 'redis';
+import type { Log } from './log.ts';
+import { retryWindow, type Store } from './store.ts';
+
+/** The key of the count. An id is remembered under this name, a colon and the id. */
+export const countKey = 'visits';
+
+// Milliseconds. Redis that is away is found again well within a second of its return; one that is frozen
+// neither answers nor hangs up, so a silent connection is given up, and pings keep an idle one from being silent.
+const longestPause = 250;
+const connectTimeout = 1_000;
+const silence = 1_000;
+const pingInterval = 400;
+const longestQueue = 100; // commands; one commit is under way at a time, so more are a mistake
+
+// Count and memory change together or not at all, whatever dies in between. Remembered ids expire, the count does not.
+const commit = defineScript({
+  SCRIPT: `
+    local known = redis.call('MGET', unpack(KEYS, 2))
+    local new = 0
+    for i = 1, #known do if not known[i] then new = new + 1 end end
+    local number = redis.call('INCRBY', KEYS[1], new) - new
+    for i = 1, #known do
+      if not known[i] then
+        number = number + 1
+        known[i] = number
+        redis.call('SET', KEYS[i + 1], number, 'PX', ARGV[1])
+      end
+      known[i] = tonumber(known[i])
+    end
+    return known`,
+  parseCommand(parser, ids: string[]) {
+    parser.pushKeysLength([countKey, ...ids.map((id) => `${countKey}:${id}`)]);
+    parser.push(String(retryWindow));
+  },
+  transformReply: undefined as unknown as () => number[],
+});
+
+/**
+ * The store in Redis. Returns at once and connects in the background, for as long as it takes: until then, and
+ * whenever Redis is away, calls reject within a second.
+ */
+export function openRedisStore(url: string, log: Log): Store {
+  let connected = true; // what was said last
+  const client = createClient({
+    url,
+    scripts: { commit },
+    disableOfflineQueue: true,
+    commandsQueueMaxLength: longestQueue,
+    pingInterval,
+    socket: {
+      connectTimeout,
+      socketTimeout: silence,
+      // The default strategy gives a connection that fell silent up for good.
+      reconnectStrategy: (retries) => Math.min(20 * 2 ** Math.min(retries, 10), longestPause),
+    },
+  });
+  client.on('ready', () => {
+    if (!connected) log.info('Redis is back');
+    connected = true;
+  });
+  client.on('error', (error) => {
+    if (connected) log.warn({ err: error }, 'Redis is away; trying again until it is back');
+    connected = false;
+  });
+  client.connect().catch((error) => log.error({ err: error }, 'the connection to Redis has ended'));
+
+  return {
+    commit: (ids) => client.commit(ids),
+    async ping() {
+      await client.ping();
+    },
+    async close() {
+      client.destroy();
+    },
+  };
+}
