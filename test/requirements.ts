@@ -1,0 +1,54 @@
+/**
+ * Before the tests: redis-server and nginx. Those on PATH are used; where they are missing they are installed
+ * if that is possible without a question, on Debian and Ubuntu as root.
+ */
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+const packages = { 'redis-server': 'redis-server', nginx: 'nginx' };
+/** Asked by Debian before it starts a service that it has installed; 101: do not (invoke-rc.d(8)). */
+const policy = '/usr/sbin/policy-rc.d';
+
+export default function provideServices(): void {
+  // Debian keeps nginx where an ordinary user's PATH does not look.
+  process.env.PATH = [process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin'].join(delimiter);
+  const missing = Object.entries(packages).filter(([command]) => !isOnPath(command));
+  if (missing.length === 0) return;
+  const commands = missing.map(([command]) => command).join(' and ');
+  const names = missing.map(([, name]) => name);
+  if (process.getuid?.() !== 0 || !isOnPath('apt-get')) {
+    throw new Error(
+      `the tests need ${commands} on PATH; install ${missing.length > 1 ? 'them' : 'it'}: ` +
+        `\`sudo apt-get install ${names.join(' ')}\` (Debian, Ubuntu), \`brew install redis nginx\` (macOS)`,
+    );
+  }
+  process.stdout.write(`${commands} missing: installing ${names.join(' and ')} from the distribution\n`);
+  const mayStart = !existsSync(policy);
+  if (mayStart) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  try {
+    apt('update');
+    apt('install', '--yes', '--no-install-recommends', ...names);
+  } finally {
+    if (mayStart) rmSync(policy);
+  }
+}
+
+function isOnPath(command: string): boolean {
+  return (process.env.PATH ?? '').split(delimiter).some((directory) => {
+    try {
+      accessSync(join(directory, command), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function apt(...args: string[]): void {
+  const { status, stdout, stderr } = spawnSync('apt-get', ['-qq', ...args], {
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`apt-get ${args.join(' ')} failed (${status}):\n${stdout}${stderr}`);
+}
