@@ -1,0 +1,59 @@
+/** The whole service under test: Redis that keeps what it acknowledged, the forked app on a unix socket, nginx. */
+import { join } from 'node:path';
+import {
+  type Address,
+  type App,
+  type AppOptions,
+  type Nginx,
+  type Redis,
+  request,
+  startApp,
+  startNginx,
+  startRedis,
+  temporaryDirectory,
+  waitFor,
+} from '../processes.ts';
+
+export interface Service {
+  redis: Redis;
+  app: App;
+  nginx: Nginx;
+  /** Where clients go. */
+  to: Address;
+  /** The count itself, asked of Redis. */
+  count(): Promise<number>;
+}
+
+export async function startService(options: AppOptions = {}): Promise<Service> {
+  const redis = await startRedis({ appendOnly: true });
+  const socketPath = join(temporaryDirectory(), 'app.sock');
+  const app = await startApp({
+    ...options,
+    env: { REDIS_URL: redis.url, LISTEN: socketPath, WEB_CONCURRENCY: '2', ...options.env },
+  });
+  const nginx = await startNginx(socketPath);
+  return { redis, app, nginx, to: { port: nginx.port }, count: () => countIn(redis) };
+}
+
+export async function countIn(redis: Redis): Promise<number> {
+  return Number(await redis.command('GET', 'visits'));
+}
+
+/** The process id of the worker that answers a new connection to the app. */
+export async function whoAnswers(app: App): Promise<number> {
+  const { headers } = await request(app.address, '/livez', { timeout: 5_000 });
+  return Number(String(headers['x-worker']).split(':')[1]);
+}
+
+/** Waits until a worker answers that is none of the given ones; resolves to the milliseconds that it took. */
+export async function waitForSuccessor(app: App, before: number[], limit = 10_000): Promise<number> {
+  const begin = performance.now();
+  await waitFor(async () => !before.includes(await whoAnswers(app)), 'a new worker to answer', limit);
+  return performance.now() - begin;
+}
+
+export function pickOne<T>(from: T[]): T {
+  const one = from[Math.floor(Math.random() * from.length)];
+  if (one === undefined) throw new Error('nothing to pick from');
+  return one;
+}
