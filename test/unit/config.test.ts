@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { expect, test } from '@jest/globals';
-import { ConfigError, readConfig } from '../../src/config.ts';
+import fc from 'fast-check';
+import { ConfigError, readConfig, settings } from '../../src/config.ts';
 
 test('an empty environment gives every default', () => {
   expect(readConfig({})).toEqual({
@@ -15,10 +16,118 @@ test('an empty environment gives every default', () => {
   });
 });
 
+test('an empty variable counts as absent', () => {
+  const empty = Object.fromEntries(Object.values(settings).map(({ name }) => [name, '']));
+  expect(readConfig(empty)).toEqual(readConfig({}));
+});
+
 test('every wrong variable is named with what it had and what is right', () => {
   const read = () => readConfig({ LISTEN: 'nowhere', WEB_CONCURRENCY: '0', REDIS_URL: 'http://redis' });
   expect(read).toThrow(ConfigError);
   expect(read).toThrow(
     /LISTEN is "nowhere"; right would be a port.*\n.*WEB_CONCURRENCY is "0".*1 to 512\n.*REDIS_URL is "http:/,
+  );
+});
+
+test.each([
+  ['8080', { port: 8080 }],
+  ['1', { port: 1 }],
+  ['65535', { port: 65_535 }],
+  ['127.0.0.1:3000', { host: '127.0.0.1', port: 3000 }],
+  ['localhost:3000', { host: 'localhost', port: 3000 }],
+  ['[::1]:3000', { host: '::1', port: 3000 }],
+  ['/run/app/app.sock', { path: '/run/app/app.sock' }],
+  ['./app.sock', { path: './app.sock' }],
+])('LISTEN may be %s', (text, listen) => {
+  expect(readConfig({ LISTEN: text }).listen).toEqual(listen);
+});
+
+test.each([
+  ['LISTEN', '0'],
+  ['LISTEN', '65536'],
+  ['LISTEN', '80 80'],
+  ['LISTEN', ':8080'],
+  ['LISTEN', '::1:8080'],
+  ['LISTEN', `/${'long/'.repeat(20)}app.sock`], // would be cut by the kernel
+  ['WEB_CONCURRENCY', '1.5'],
+  ['WEB_CONCURRENCY', '-1'],
+  ['WEB_CONCURRENCY', 'many'],
+  ['WORKER_TIMEOUT', '-1'],
+  ['WORKER_TIMEOUT', '30s'],
+  ['GRACEFUL_TIMEOUT', '0'],
+  ['MAX_REQUESTS', '1e3'],
+  ['REDIS_URL', 'redis://'],
+  ['REDIS_URL', 'redis:6379'],
+  ['REDIS_URL', 'redis://host/name'],
+  ['LOG_LEVEL', 'INFO'],
+  ['RELOAD', 'yes'],
+])('%s=%s is refused', (name, text) => {
+  expect(() => readConfig({ [name]: text })).toThrow(`${name} is ${JSON.stringify(text)}; right would be`);
+});
+
+test.each(['redis://redis', 'redis://:secret@redis:6380/2', 'rediss://user:secret@redis.example/0'])(
+  'REDIS_URL may be %s',
+  (url) => {
+    expect(readConfig({ REDIS_URL: url }).redisUrl).toBe(url);
+  },
+);
+
+test('seconds become milliseconds, with fractions', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 3600 * 10 }), (tenths) => {
+      const { workerTimeout } = readConfig({ WORKER_TIMEOUT: String(tenths / 10) });
+      expect(workerTimeout).toBeCloseTo(tenths * 100);
+    }),
+  );
+});
+
+const anyText = fc.oneof(fc.string(), fc.integer().map(String), fc.double().map(String), fc.webUrl());
+
+test('whatever the environment has, there is a sound configuration or one error naming just what is wrong', () => {
+  const names = Object.values(settings).map(({ name }) => name);
+  const environments = fc.dictionary(fc.constantFrom(...names), anyText, { noNullPrototype: true });
+  fc.assert(
+    fc.property(environments, (environment) => {
+      const isWrong = (name: string) => {
+        try {
+          readConfig({ [name]: environment[name] });
+          return false;
+        } catch {
+          return true;
+        }
+      };
+      const wrong = Object.keys(environment).filter(isWrong);
+      if (wrong.length > 0) {
+        expect(() => readConfig(environment)).toThrow(ConfigError);
+        for (const name of names) {
+          const expectation = expect(() => readConfig(environment));
+          const named = new RegExp(`^  ${name} is `, 'm');
+          if (wrong.includes(name)) expectation.toThrow(named);
+          else expectation.not.toThrow(named);
+        }
+        return;
+      }
+      const config = readConfig(environment);
+      expect(config.workers).toBeGreaterThanOrEqual(1);
+      expect(config.gracefulTimeout).toBeGreaterThan(0);
+      expect(config.workerTimeout).toBeGreaterThanOrEqual(0);
+      expect(Number.isInteger(config.maxRequests) && config.maxRequests >= 0).toBe(true);
+      if ('port' in config.listen) expect(config.listen.port).toBeGreaterThan(0);
+    }),
+    { numRuns: 150 },
+  );
+});
+
+test('any port and host that LISTEN may have comes out as it went in', () => {
+  const host = fc.oneof(fc.ipV4(), fc.domain());
+  fc.assert(
+    fc.property(host, fc.integer({ min: 1, max: 65_535 }), (name, port) => {
+      expect(readConfig({ LISTEN: `${name}:${port}` }).listen).toEqual({ host: name, port });
+    }),
+  );
+  fc.assert(
+    fc.property(fc.ipV6(), fc.integer({ min: 1, max: 65_535 }), (address, port) => {
+      expect(readConfig({ LISTEN: `[${address}]:${port}` }).listen).toEqual({ host: address, port });
+    }),
   );
 });

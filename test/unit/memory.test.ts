@@ -1,0 +1,104 @@
+import { EventEmitter } from 'node:events';
+import { expect, jest, test } from '@jest/globals';
+import fc from 'fast-check';
+import { answerCommits, type Channel, createMemory, openMemoryStore } from '../../src/memory.ts';
+import { retryWindow } from '../../src/store.ts';
+
+/** Both ends of an IPC channel, in one process. */
+function createChannel(): { worker: Channel; primary: Channel & { connected: boolean } } {
+  const atPrimary = new EventEmitter();
+  const atWorker = new EventEmitter();
+  const carry = (to: EventEmitter) => (message: object, done?: (error: Error | null) => void) => {
+    const copy = structuredClone(message);
+    setImmediate(() => {
+      to.emit('message', copy);
+      done?.(null);
+    });
+    return true;
+  };
+  return {
+    worker: Object.assign(atPrimary, { send: carry(atWorker) }),
+    primary: Object.assign(atWorker, { send: carry(atPrimary), connected: true }),
+  };
+}
+
+test('new ids get the next numbers, known ids their first ones', () => {
+  const ids = fc.array(fc.uniqueArray(fc.integer({ min: 0, max: 40 }).map(String), { maxLength: 10 }), {
+    maxLength: 20,
+  });
+  fc.assert(
+    fc.property(ids, (batches) => {
+      const commit = createMemory();
+      const known = new Map<string, number>();
+      for (const batch of batches) {
+        const numbers = commit(batch);
+        for (const [i, id] of batch.entries()) {
+          if (!known.has(id)) known.set(id, known.size + 1);
+          expect(numbers[i]).toBe(known.get(id));
+        }
+      }
+    }),
+  );
+});
+
+test('an id is remembered for the retry window and then forgotten', () => {
+  let now = 1_000;
+  const commit = createMemory(() => now);
+  expect(commit(['a', 'b'])).toEqual([1, 2]);
+  now += retryWindow - 1;
+  expect(commit(['a'])).toEqual([1]);
+  now += 1;
+  expect(commit(['a', 'b'])).toEqual([3, 4]);
+});
+
+test('no more ids are remembered than came within the retry window', () => {
+  const set = jest.spyOn(Map.prototype, 'set');
+  try {
+    let now = 0;
+    const commit = createMemory(() => now);
+    for (; now < 3 * retryWindow; now += 10) commit([String(now)]);
+    const memory = set.mock.contexts.at(-1) as Map<string, unknown>;
+    expect(memory.has(String(now - 10))).toBe(true);
+    expect(memory.size).toBe(retryWindow / 10);
+  } finally {
+    set.mockRestore();
+  }
+});
+
+test('workers that ask over their channels share one count', async () => {
+  const commit = createMemory();
+  const stores = [1, 2, 3].map(() => {
+    const { worker, primary } = createChannel();
+    answerCommits(worker, commit);
+    return openMemoryStore(primary);
+  });
+  const calls = Array.from({ length: 60 }, (_, i) => stores[i % 3]?.commit([`a${i}`, `b${i}`]) ?? []);
+  const numbers = (await Promise.all(calls)).flat();
+  expect(numbers.sort((a, b) => a - b)).toEqual(Array.from({ length: 120 }, (_, i) => i + 1));
+});
+
+test('other messages on the channel are left to others', async () => {
+  const { worker, primary } = createChannel();
+  const commit = jest.fn(createMemory());
+  answerCommits(worker, commit);
+  const store = openMemoryStore(primary);
+  primary.send?.({ type: 'beat' });
+  worker.send?.({ type: 'retire' });
+  expect(await store.commit(['a'])).toEqual([1]);
+  expect(commit).toHaveBeenCalledTimes(1);
+});
+
+test('a commit that cannot be sent is rejected, and a store without its primary is not ready', async () => {
+  const { primary } = createChannel();
+  const store = openMemoryStore(
+    Object.assign(primary, {
+      connected: false,
+      send(_: object, done?: (error: Error | null) => void) {
+        done?.(new Error('channel closed'));
+        return false;
+      },
+    }),
+  );
+  await expect(store.commit(['a'])).rejects.toThrow('channel closed');
+  await expect(store.ping()).rejects.toThrow('primary');
+});
