@@ -1,0 +1,128 @@
+import { randomBytes } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { type Counter, createCounter } from '../../src/counter.ts';
+import { createLog } from '../../src/log.ts';
+import { answerCommits, createMemory, openMemoryStore } from '../../src/memory.ts';
+import { countKey, openRedisStore } from '../../src/redis.ts';
+import { retryWindow, type Store } from '../../src/store.ts';
+import { type Redis, startRedis, stopAll, waitFor } from '../processes.ts';
+
+const log = createLog('fatal', 'test', false);
+const newId = () => randomBytes(16).toString('hex');
+
+let redis: Redis;
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterAll(stopAll);
+
+/** Stores of as many workers on one new count. */
+async function openRedisStores(workers: number): Promise<Store[]> {
+  await redis.command('FLUSHALL');
+  const stores = Array.from({ length: workers }, () => openRedisStore(redis.url, log));
+  for (const store of stores) await waitFor(() => store.ping().then(() => true), 'the connection to Redis');
+  return stores;
+}
+
+async function openMemoryStores(workers: number): Promise<Store[]> {
+  const commit = createMemory();
+  return Array.from({ length: workers }, () => {
+    const [worker, primary] = [new EventEmitter(), new EventEmitter()];
+    const carry = (to: EventEmitter) => (message: object) => setImmediate(() => to.emit('message', message));
+    answerCommits(Object.assign(worker, { send: carry(primary) as never }), commit);
+    return openMemoryStore(Object.assign(primary, { send: carry(worker) as never, connected: true }));
+  });
+}
+
+describe.each([
+  ['in Redis', openRedisStores],
+  ['in memory', openMemoryStores],
+])('a count that is kept %s', (_, openStores) => {
+  let counters: Counter[] = [];
+  async function open(workers: number): Promise<Counter[]> {
+    await Promise.all(counters.map((counter) => counter.close()));
+    counters = (await openStores(workers)).map(createCounter);
+    return counters;
+  }
+  afterAll(() => Promise.all(counters.map((counter) => counter.close())));
+
+  test('gives 500 parallel visits of three workers exactly 1 to 500', async () => {
+    const workers = await open(3);
+    const visits = Array.from({ length: 500 }, (_, i) => workers[i % 3]?.hit(newId()));
+    const numbers = (await Promise.all(visits)) as number[];
+    expect(numbers.sort((a, b) => a - b)).toEqual(Array.from({ length: 500 }, (_, i) => i + 1));
+  });
+
+  test('numbers any interleaving of visits and repeated ids without a gap', async () => {
+    const visits = fc.array(fc.record({ worker: fc.nat(2), id: fc.nat(25), wait: fc.boolean() }), {
+      maxLength: 80,
+    });
+    await fc.assert(
+      fc.asyncProperty(visits, async (list) => {
+        const workers = await open(3);
+        const ids = new Map<number, string>();
+        const numbers = new Map<string, Set<number>>();
+        const answers: Promise<void>[] = [];
+        for (const { worker, id, wait } of list) {
+          const name = ids.get(id) ?? newId();
+          ids.set(id, name);
+          const answer = workers[worker]?.hit(name).then((number) => {
+            numbers.set(name, (numbers.get(name) ?? new Set()).add(number));
+          });
+          answers.push(answer as Promise<void>);
+          if (wait) await answer;
+        }
+        await Promise.all(answers);
+        const given = [...numbers.values()].flatMap((set) => [...set]).sort((a, b) => a - b);
+        expect(given).toEqual(Array.from({ length: ids.size }, (_, i) => i + 1));
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test('gives a repeated id its first number, by whichever worker', async () => {
+    const [one, two] = (await open(2)) as [Counter, Counter];
+    const id = newId();
+    expect(await one.hit(id)).toBe(1);
+    expect(await two.hit(newId())).toBe(2);
+    expect(await two.hit(id)).toBe(1);
+    expect(await one.hit(newId())).toBe(3);
+  });
+
+  test('commits up to a thousand visits in one step', async () => {
+    const [store] = (await openStores(1)) as [Store];
+    const ids = Array.from({ length: 1_000 }, newId);
+    expect(await store.commit(ids)).toEqual(ids.map((_, i) => i + 1));
+    expect(await store.commit([newId(), ...ids.slice(1)])).toEqual([
+      1_001,
+      ...ids.slice(1).map((_, i) => i + 2),
+    ]);
+    await store.close();
+  });
+
+  test('is ready', async () => {
+    const [counter] = (await open(1)) as [Counter];
+    await expect(counter.ready()).resolves.toBeUndefined();
+  });
+});
+
+test('Redis forgets an id after the retry window, and never the count', async () => {
+  const [store] = (await openRedisStores(1)) as [Store];
+  const id = newId();
+  await store.commit([id]);
+  const left = await redis.command('PTTL', `${countKey}:${id}`);
+  expect(left).toBeLessThanOrEqual(retryWindow);
+  expect(left).toBeGreaterThan(retryWindow - 5_000);
+  expect(await redis.command('TTL', countKey)).toBe(-1);
+  await store.close();
+});
+
+test('a Redis that has lost its scripts is told the script again', async () => {
+  const [store] = (await openRedisStores(1)) as [Store];
+  await store.commit([newId()]);
+  await redis.command('SCRIPT', 'FLUSH');
+  expect(await store.commit([newId()])).toEqual([2]);
+  await store.close();
+});
