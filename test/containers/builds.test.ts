@@ -1,0 +1,53 @@
+import { appendFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, expect } from '@jest/globals';
+import { copyRepository, execute, prepare, removeAll, scenario } from './engine.ts';
+
+let directory: string;
+prepare(async () => {
+  directory = copyRepository('Clean.Checkout');
+});
+afterAll(removeAll, 60_000);
+
+/** Builds a target; resolves to its steps that were not taken from the cache, as BuildKit prints them. */
+async function build(target: string): Promise<string[]> {
+  const output = await execute(
+    'docker',
+    ['build', '--progress', 'plain', '--file', 'deploy/Dockerfile', '--target', target, '.'],
+    { cwd: directory },
+  );
+  const cached = new Set(Array.from(output.matchAll(/^#(\d+) CACHED$/gm), ([, step]) => step));
+  return Array.from(output.matchAll(/^#(\d+) (\[.+?\] (?:RUN|COPY).*)$/gm))
+    .filter(([, step]) => !cached.has(step))
+    .map(([, , name]) => name as string);
+}
+
+scenario('every image builds from a clean checkout, and a second time from the cache alone', async () => {
+  for (const target of ['development', 'app', 'nginx', 'single']) {
+    await build(target);
+    expect([target, ...(await build(target))]).toEqual([target]);
+  }
+});
+
+scenario('a change of the source rebuilds only what follows it', async () => {
+  appendFileSync(join(directory, 'src/app.ts'), '\nexport const changed = true;\n');
+  expect(await build('nginx')).toEqual([]);
+  expect(await build('development')).toEqual([]);
+  const rebuilt = await build('app');
+  expect(rebuilt).toHaveLength(3);
+  expect(rebuilt).toEqual([
+    expect.stringMatching(/COPY src src$/),
+    expect.stringMatching(/RUN npm run build$/),
+    expect.stringMatching(/COPY --from=build /),
+  ]);
+});
+
+scenario('a change of the README, the tests or the dev container rebuilds nothing', async () => {
+  for (const file of ['README.md', 'test/tsconfig.json', '.devcontainer/devcontainer.json']) {
+    appendFileSync(join(directory, file), '\n');
+  }
+  await build('app');
+  for (const target of ['development', 'app', 'nginx', 'single']) {
+    expect([target, ...(await build(target))]).toEqual([target]);
+  }
+});

@@ -1,0 +1,230 @@
+/**
+ * Copies of the repository, Compose projects and containers for tests, all under names of their own. Whatever is
+ * made here is removed by removeAll(), which belongs into an afterAll.
+ */
+import { execFile, execFileSync } from 'node:child_process';
+import { chownSync, cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { beforeAll, test } from '@jest/globals';
+import { freePort, numberIn, request, waitFor } from '../processes.ts';
+
+const root = process.cwd();
+const run = Math.random().toString(36).slice(2, 8);
+const label = `counter.test=${run}`;
+const endings: (() => unknown)[] = [];
+const projects = new Set<string>();
+
+/** Images to test instead of building them: the variables that docker-compose.yml knows. */
+export const given = { app: process.env.APP_IMAGE, nginx: process.env.NGINX_IMAGE };
+
+/** The environment less what would make a copy anything but a fresh clone on a fresh machine. */
+const clean = Object.fromEntries(
+  Object.entries(process.env).filter(
+    ([name]) => !/^(COMPOSE_|PORT$|REDIS_|LISTEN$|WEB_CONCURRENCY$|LOG_LEVEL$|npm_|INIT_CWD$)/.test(name),
+  ),
+);
+
+interface Options {
+  cwd?: string;
+  env?: NodeJS.ProcessEnv;
+  input?: string;
+}
+
+export interface Result {
+  code: number;
+  /** Standard output and standard error. */
+  output: string;
+}
+
+/** Runs a command to its end, whatever its exit code. */
+export function attempt(command: string, args: string[], options: Options = {}): Promise<Result> {
+  return new Promise((resolve) => {
+    const child = execFile(
+      command,
+      args,
+      { cwd: options.cwd, env: { ...clean, ...options.env }, maxBuffer: 2 ** 28 },
+      (error, stdout, stderr) => {
+        const code = error ? (typeof error.code === 'number' ? error.code : 1) : 0;
+        resolve({ code, output: stdout + stderr });
+      },
+    );
+    child.stdin?.on('error', () => {}); // it did not read
+    child.stdin?.end(options.input ?? '');
+  });
+}
+
+/** Runs a command that must succeed; resolves to what it has written. */
+export async function execute(command: string, args: string[], options: Options = {}): Promise<string> {
+  const { code, output } = await attempt(command, args, options);
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${code}:\n${output}`);
+  return output.trim();
+}
+
+export const docker = (...args: string[]) => execute('docker', args);
+
+export async function inspect<T = string>(thing: string, format: string): Promise<T> {
+  const text = await docker('inspect', '--format', `{{json ${format}}}`, thing);
+  return JSON.parse(text) as T;
+}
+
+/** A container of this run, detached; resolves to its id. */
+export async function startContainer(...args: string[]): Promise<string> {
+  const id = await docker('run', '--detach', '--label', label, ...args);
+  endings.push(() => attempt('docker', ['rm', '--force', '--volumes', id]));
+  return id;
+}
+
+export async function createVolume(): Promise<string> {
+  const name = await docker('volume', 'create', '--label', label);
+  endings.push(() => attempt('docker', ['volume', 'rm', '--force', name]));
+  return name;
+}
+
+/** An image built from a Dockerfile of a few lines. */
+export async function deriveImage(name: string, dockerfile: string): Promise<string> {
+  const image = `counter-test-${run}-${name}`;
+  await execute('docker', ['build', '--quiet', '--tag', image, '-'], { input: dockerfile });
+  endings.push(() => attempt('docker', ['image', 'rm', '--force', image]));
+  return image;
+}
+
+/**
+ * A clone with what is in the working tree, committed or not, in a directory whose name no image, project or
+ * volume may have as it is. Its files are `owner`'s.
+ */
+export function copyRepository(name: string, owner?: number): string {
+  const parent = mkdtempSync(join(tmpdir(), 'counter-'));
+  endings.push(() => rmSync(parent, { recursive: true, force: true, maxRetries: 5 }));
+  const directory = join(parent, `${name}.${run}`);
+  mkdirSync(directory);
+  const git = (cwd: string, ...args: string[]) => execFileSync('git', args, { cwd, encoding: 'utf8' });
+  const files = git(root, 'ls-files', '-z', '--cached', '--others', '--exclude-standard').split('\0');
+  for (const file of files.filter(Boolean)) {
+    mkdirSync(dirname(join(directory, file)), { recursive: true });
+    cpSync(join(root, file), join(directory, file), { force: true });
+  }
+  git(directory, 'init', '--quiet');
+  git(directory, 'add', '--all');
+  git(
+    directory,
+    '-c',
+    'user.name=test',
+    '-c',
+    'user.email=test@localhost',
+    'commit',
+    '--quiet',
+    '-m',
+    'copy',
+  );
+  if (owner !== undefined) {
+    execFileSync('chown', ['-R', `${owner}:${owner}`, parent]);
+    chownSync(parent, owner, owner);
+  }
+  return directory;
+}
+
+/** Registers a Compose project that something else starts, so that its logs are shown and it is removed. */
+export function adoptProject(name: string): void {
+  projects.add(name);
+  endings.push(async () => {
+    const ofProject = `label=com.docker.compose.project=${name}`;
+    const names = async (...args: string[]) =>
+      (await docker(...args, '--quiet', '--filter', ofProject)).split('\n').filter(Boolean);
+    const containers = await names('ps', '--all');
+    const images = await Promise.all(containers.map((container) => inspect(container, '.Config.Image')));
+    if (containers.length > 0) await attempt('docker', ['rm', '--force', '--volumes', ...containers]);
+    for (const network of await names('network', 'ls')) await attempt('docker', ['network', 'rm', network]);
+    for (const volume of await names('volume', 'ls')) await attempt('docker', ['volume', 'rm', volume]);
+    const own = [...images, `${name}-app`, `${name}-nginx`].filter((image) => image.includes(run));
+    await attempt('docker', ['image', 'rm', '--force', ...new Set(own)]);
+    projects.delete(name);
+  });
+}
+
+export interface Stack {
+  readonly directory: string;
+  readonly name: string;
+  readonly address: { port: number };
+  /** Of the copy's Compose project, with variables for this one call. */
+  compose(args: string[], variables?: NodeJS.ProcessEnv): Promise<string>;
+  /** The id of the one container of a service. */
+  container(service: string): Promise<string>;
+  /** Runs a shell command in a service's container, as its user or another one. */
+  shell(service: string, command: string, user?: string): Promise<Result>;
+  /** Visits and resolves to the visit's number. */
+  visit(): Promise<number>;
+  /** What is set in each call. */
+  readonly environment: NodeJS.ProcessEnv;
+}
+
+/** The Compose stack of a copy of the repository, not yet up. */
+export async function prepareStack(directory: string): Promise<Stack> {
+  const port = await freePort();
+  const environment: NodeJS.ProcessEnv = { PORT: String(port) };
+  const compose = (args: string[], variables: NodeJS.ProcessEnv = {}) =>
+    execute('docker', ['compose', ...args], { cwd: directory, env: { ...environment, ...variables } });
+  const { name } = JSON.parse(await compose(['config', '--format', 'json'])) as { name: string };
+  adoptProject(name);
+  async function container(service: string): Promise<string> {
+    const ids = (await compose(['ps', '--all', '--quiet', service])).split('\n').filter(Boolean);
+    if (ids.length !== 1) throw new Error(`${service} has ${ids.length} containers`);
+    return ids[0] as string;
+  }
+  return {
+    directory,
+    name,
+    address: { port },
+    environment,
+    compose,
+    container,
+    async shell(service, command, user) {
+      const as = user === undefined ? [] : ['--user', user];
+      return attempt('docker', ['exec', ...as, await container(service), 'sh', '-c', command]);
+    },
+    async visit() {
+      const { status, body } = await request({ port }, '/');
+      if (status !== 200) throw new Error(`${status}: ${body}`);
+      return numberIn(body);
+    },
+  };
+}
+
+/** Milliseconds until a visit succeeds. */
+export async function timeUntilVisit(stack: Stack, limit = 30_000): Promise<number> {
+  const began = performance.now();
+  await waitFor(() => stack.visit(), 'a visit to succeed', limit);
+  return performance.now() - began;
+}
+
+export async function removeAll(): Promise<void> {
+  for (let end = endings.pop(); end; end = endings.pop()) await end();
+}
+
+async function showLogs(): Promise<void> {
+  const filters = [label, ...[...projects].map((name) => `com.docker.compose.project=${name}`)];
+  for (const filter of filters) {
+    const listed = await docker('ps', '--all', '--quiet', '--filter', `label=${filter}`);
+    for (const id of listed.split('\n').filter(Boolean)) {
+      const state = await docker('inspect', '--format', '{{.Name}} {{.Config.Image}} {{json .State}}', id);
+      const { output } = await attempt('docker', ['logs', '--tail', '100', id]);
+      process.stderr.write(`\n===== ${state}\n${output}\n`);
+    }
+  }
+}
+
+/** A body that shows the logs of all containers if it fails. */
+function withLogs(body: () => Promise<unknown>): () => Promise<void> {
+  return async () => {
+    try {
+      await body();
+    } catch (error) {
+      await showLogs();
+      throw error;
+    }
+  };
+}
+
+/** Like jest's test and beforeAll, with the containers' logs on failure and minutes to spare. */
+export const scenario = (name: string, body: () => Promise<unknown>) => test(name, withLogs(body), 180_000);
+export const prepare = (body: () => Promise<unknown>) => beforeAll(withLogs(body), 300_000);

@@ -1,0 +1,124 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, expect } from '@jest/globals';
+import { waitFor } from '../processes.ts';
+import {
+  attempt,
+  copyRepository,
+  createVolume,
+  docker,
+  given,
+  inspect,
+  prepare,
+  prepareStack,
+  removeAll,
+  scenario,
+  startContainer,
+} from './engine.ts';
+
+let app: string;
+let nginx: string;
+prepare(async () => {
+  const stack = await prepareStack(copyRepository('Images'));
+  if (!given.app || !given.nginx) await stack.compose(['build', '--quiet']);
+  app = given.app || `${stack.name}-app`;
+  nginx = given.nginx || `${stack.name}-nginx`;
+});
+afterAll(removeAll, 60_000);
+
+interface ImageConfig {
+  User: string;
+  Cmd: string[];
+  Healthcheck: { Test: string[] };
+  Labels: Record<string, string>;
+}
+
+/** Runs a shell command in a container of the image that is gone afterwards. */
+const shell = (image: string, command: string, ...args: string[]) =>
+  attempt('docker', ['run', '--rm', ...args, '--entrypoint', 'sh', image, '-c', command]);
+
+const checkHealth = (container: string) =>
+  attempt('docker', ['exec', container, 'node', '/usr/local/lib/healthcheck.cjs']);
+
+scenario("the app's image is at most 5 MB larger than Node's own", async () => {
+  const [, base] = /^FROM (node:\S+)/m.exec(readFileSync('deploy/Dockerfile', 'utf8')) as unknown as [
+    string,
+    string,
+  ];
+  const larger = (await inspect<number>(app, '.Size')) - (await inspect<number>(base, '.Size'));
+  expect(larger / 1e6).toBeLessThanOrEqual(5);
+});
+
+scenario('Node has one version, written once', async () => {
+  const dockerfile = readFileSync('deploy/Dockerfile', 'utf8');
+  expect(dockerfile.match(/\bnode:\d/g)).toHaveLength(1);
+});
+
+scenario('both images say what they are, and start their process without a shell', async () => {
+  for (const image of [app, nginx]) {
+    const config = await inspect<ImageConfig>(image, '.Config');
+    expect(config.Cmd[0]).not.toMatch(/sh$/);
+    expect(config.Healthcheck.Test[0]).toBe('CMD');
+    for (const name of ['title', 'description', 'licenses']) {
+      expect(config.Labels[`org.opencontainers.image.${name}`]).toMatch(/\S/);
+    }
+  }
+  expect((await inspect<ImageConfig>(app, '.Config')).Healthcheck.Test.join(' ')).not.toMatch(/curl|wget/);
+});
+
+scenario('nobody who runs in the images is root, or owns what he runs', async () => {
+  for (const [image, files] of [
+    [app, '/app'],
+    [nginx, '/etc/nginx /srv/static'],
+  ] as const) {
+    const { output } = await shell(
+      image,
+      `id -u; find ${files} ! -user root -o -perm /022 ! -type l | wc -l`,
+    );
+    expect(output).toMatch(/^[1-9]\d*\n0\n$/);
+  }
+});
+
+scenario('the image of the app has what runs and nothing else', async () => {
+  const { output } = await shell(app, 'ls; ls dist node_modules; find . -name "*.ts" -o -name "*.test.js"');
+  expect(output).toMatch(/^main\.js$/m);
+  expect(output).toMatch(/^koa$/m);
+  expect(output).not.toMatch(/^(src|test|jest|typescript|\.env.*)$|\.ts$|\.test\.js$/m);
+});
+
+scenario('the health check fails while Redis is away', async () => {
+  const container = await startContainer('--env', 'REDIS_URL=redis://127.0.0.1:1', app);
+  await waitFor(async () => /serving/.test(await docker('logs', container)), 'the app to listen', 30_000);
+  expect(await checkHealth(container)).toMatchObject({ code: 1, output: expect.stringMatching(/^503 /) });
+});
+
+scenario('two containers on one socket know their own health from that of the other', async () => {
+  const volume = await createVolume();
+  const first = await startContainer('--volume', `${volume}:/run/app`, app);
+  await waitFor(async () => (await checkHealth(first)).code === 0, 'the first to be healthy', 30_000);
+  const second = await startContainer('--volume', `${volume}:/run/app`, app);
+  await waitFor(async () => (await checkHealth(second)).code === 0, 'the second to be healthy', 30_000);
+  expect(await checkHealth(first)).toMatchObject({ code: 1, output: expect.stringMatching(/^200 from /) });
+});
+
+scenario(
+  'a container without a network, a file system to write to or a capability still serves',
+  async () => {
+    const container = await startContainer(
+      ...['--network', 'none', '--read-only', '--cap-drop', 'ALL', '--tmpfs', '/tmp', '--env', 'LISTEN=8080'],
+      ...['--security-opt', 'no-new-privileges', app],
+    );
+    await waitFor(async () => (await checkHealth(container)).code === 0, 'it to be healthy', 30_000);
+  },
+);
+
+scenario('docker stop ends the app with code 0', async () => {
+  const container = await startContainer(app);
+  await waitFor(async () => (await checkHealth(container)).code === 0, 'it to be healthy', 30_000);
+  await docker('stop', '--time', '30', container);
+  expect(await inspect<number>(container, '.State.ExitCode')).toBe(0);
+});
+
+scenario('the configuration in the nginx image is valid where nothing but /tmp can be written', async () => {
+  const { output } = await shell(nginx, 'nginx -t', '--read-only', '--tmpfs', '/tmp', '--cap-drop', 'ALL');
+  expect(output).toMatch(/test is successful/);
+});
