@@ -23,6 +23,7 @@ export interface Counter {
 
 /** Milliseconds for which a visit is retried: the tutorial's five times half a second. */
 export const retryBudget = 2_500;
+const answerTime = 100; // milliseconds before a visit is given up in which it is no more counted: its number would be late
 const readyTimeout = 500;
 const longestQueue = 10_000; // visits; a worker that is so far behind says so
 const largestCommit = 1_000; // visits; keeps each step in the store short
@@ -39,6 +40,8 @@ export class CounterUnavailable extends Error {
 
 interface Visit {
   id: string;
+  /** Until when it may be counted, as Date.now() counts. */
+  deadline: number;
   number: Promise<number>;
   resolve(number: number): void;
   reject(error: Error): void;
@@ -78,7 +81,11 @@ export function createCounter(store: Store): Counter {
     while (waiting.size > 0) {
       const batch = [...waiting.values()].slice(0, largestCommit);
       try {
-        const numbers = await store.commit(batch.map((visit) => visit.id));
+        const [{ deadline }] = batch as [Visit]; // the earliest
+        const numbers = await store.commit(
+          batch.map((visit) => visit.id),
+          deadline,
+        );
         for (const [i, visit] of batch.entries()) visit.resolve(numbers[i] as number);
         pause = firstPause;
         // Answered visits leave `waiting` in microtasks, and visits that came meanwhile join the next commit.
@@ -113,5 +120,6 @@ function newVisit(id: string): Visit {
   const number = new Promise<number>((resolve, reject) => {
     settle = { resolve, reject };
   });
-  return { id, number, ...(settle as Pick<Visit, 'resolve' | 'reject'>) };
+  const deadline = Date.now() + retryBudget - answerTime;
+  return { id, deadline, number, ...(settle as Pick<Visit, 'resolve' | 'reject'>) };
 }

@@ -1,4 +1,4 @@
-import { type Logger, pino } from 'pino';
+import { destination, type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 
 export type Log = Pick<Logger, LogLevel>;
@@ -17,6 +17,6 @@ export function createLog(level: LogLevel, name: string, terminal: boolean): Log
     timestamp: () => `,"time":"${new Date().toISOString()}"`,
     formatters: { level: (label: string) => ({ level: label }) },
   };
-  if (!terminal) return pino(options);
+  if (!terminal) return pino(options, destination({ dest: 1, sync: true }));
   return pino(options, pretty({ sync: true, ignore: 'pid', translateTime: 'SYS:HH:MM:ss' }));
 }

@@ -9,12 +9,14 @@ interface Question {
   type: 'commit';
   call: number;
   ids: string[];
+  deadline: number;
 }
 
 interface Answer {
   type: 'committed';
   call: number;
-  numbers: number[];
+  /** Absent: the deadline had passed. */
+  numbers?: number[];
 }
 
 /** The two ends of an IPC channel look alike: `process` in a worker, `worker` in the primary. */
@@ -46,14 +48,15 @@ export function createMemory(now: () => number = Date.now): (ids: string[]) => n
 export function answerCommits(worker: Channel, commit: (ids: string[]) => number[]): void {
   worker.on('message', (message: Question) => {
     if (message.type !== 'commit') return;
-    const answer: Answer = { type: 'committed', call: message.call, numbers: commit(message.ids) };
+    const answer: Answer = { type: 'committed', call: message.call };
+    if (Date.now() <= message.deadline) answer.numbers = commit(message.ids);
     worker.send?.(answer, () => {}); // a worker that died meanwhile: its ids are remembered
   });
 }
 
 /** In a worker: the store whose commits go to the primary. */
 export function openMemoryStore(primary: Channel): Store {
-  const calls = new Map<number, (numbers: number[]) => void>();
+  const calls = new Map<number, (numbers?: number[]) => void>();
   let last = 0;
   primary.on('message', (message: Answer) => {
     if (message.type !== 'committed') return;
@@ -61,12 +64,14 @@ export function openMemoryStore(primary: Channel): Store {
     calls.delete(message.call);
   });
   return {
-    commit: (ids) =>
+    commit: (ids, deadline) =>
       new Promise((resolve, reject) => {
         last += 1;
         const call = last;
-        calls.set(call, resolve);
-        const question: Question = { type: 'commit', call, ids };
+        calls.set(call, (numbers) =>
+          numbers ? resolve(numbers) : reject(new Error('the deadline has passed')),
+        );
+        const question: Question = { type: 'commit', call, ids, deadline };
         primary.send?.(question, (error) => {
           if (!error) return;
           calls.delete(call);

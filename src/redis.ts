@@ -14,8 +14,12 @@ const pingInterval = 400;
 const longestQueue = 100; // commands; one commit is under way at a time, so more are a mistake
 
 // Count and memory change together or not at all, whatever dies in between. Remembered ids expire, the count does not.
+// The answer begins with Redis' clock, by which deadlines are kept; that alone says that this one has passed.
 const commit = defineScript({
   SCRIPT: `
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    if now > tonumber(ARGV[2]) then return {now} end
     local known = redis.call('MGET', unpack(KEYS, 2))
     local new = 0
     for i = 1, #known do if not known[i] then new = new + 1 end end
@@ -28,10 +32,11 @@ const commit = defineScript({
       end
       known[i] = tonumber(known[i])
     end
+    table.insert(known, 1, now)
     return known`,
-  parseCommand(parser, ids: string[]) {
+  parseCommand(parser, ids: string[], deadline: number) {
     parser.pushKeysLength([countKey, ...ids.map((id) => `${countKey}:${id}`)]);
-    parser.push(String(retryWindow));
+    parser.push(String(retryWindow), String(deadline));
   },
   transformReply: undefined as unknown as () => number[],
 });
@@ -42,6 +47,7 @@ const commit = defineScript({
  */
 export function openRedisStore(url: string, log: Log): Store {
   let connected = true; // what was said last
+  let ahead = 0; // milliseconds between this machine's clock and Redis', as of its last answer
   const client = createClient({
     url,
     scripts: { commit },
@@ -66,7 +72,12 @@ export function openRedisStore(url: string, log: Log): Store {
   client.connect().catch((error) => log.error({ err: error }, 'the connection to Redis has ended'));
 
   return {
-    commit: (ids) => client.commit(ids),
+    async commit(ids, deadline) {
+      const [now, ...numbers] = (await client.commit(ids, deadline + ahead)) as [number, ...number[]];
+      ahead = now - Date.now();
+      if (numbers.length === 0) throw new Error('the commit reached Redis after its deadline');
+      return numbers;
+    },
     async ping() {
       await client.ping();
     },

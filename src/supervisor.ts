@@ -63,6 +63,7 @@ export function superviseWorkers(config: Config, log: Log, greet: (worker: Worke
   let stopping = false;
   let forced = false;
   let defeat: string | undefined;
+  let ended = false;
 
   let announce!: () => void;
   const serving = new Promise<void>((resolve) => {
@@ -257,6 +258,8 @@ export function superviseWorkers(config: Config, log: Log, greet: (worker: Worke
   }
 
   function end(): void {
+    if (ended) return; // the death of the last worker may be both the defeat and the end
+    ended = true;
     clearInterval(watch);
     if (defeat) log.fatal(`giving up: ${defeat}`);
     finish(defeat || forced ? 1 : 0);

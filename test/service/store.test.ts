@@ -11,6 +11,7 @@ import { type Redis, startRedis, stopAll, waitFor } from '../processes.ts';
 
 const log = createLog('fatal', 'test', false);
 const newId = () => randomBytes(16).toString('hex');
+const soon = () => Date.now() + 2_000;
 
 let redis: Redis;
 beforeAll(async () => {
@@ -94,11 +95,19 @@ describe.each([
   test('commits up to a thousand visits in one step', async () => {
     const [store] = (await openStores(1)) as [Store];
     const ids = Array.from({ length: 1_000 }, newId);
-    expect(await store.commit(ids)).toEqual(ids.map((_, i) => i + 1));
-    expect(await store.commit([newId(), ...ids.slice(1)])).toEqual([
+    expect(await store.commit(ids, soon())).toEqual(ids.map((_, i) => i + 1));
+    expect(await store.commit([newId(), ...ids.slice(1)], soon())).toEqual([
       1_001,
       ...ids.slice(1).map((_, i) => i + 2),
     ]);
+    await store.close();
+  });
+
+  test('counts nothing once the deadline has passed', async () => {
+    const [store] = (await openStores(1)) as [Store];
+    await store.commit([newId()], soon());
+    await expect(store.commit([newId()], Date.now() - 1_000)).rejects.toThrow('deadline');
+    expect(await store.commit([newId()], soon())).toEqual([2]);
     await store.close();
   });
 
@@ -111,7 +120,7 @@ describe.each([
 test('Redis forgets an id after the retry window, and never the count', async () => {
   const [store] = (await openRedisStores(1)) as [Store];
   const id = newId();
-  await store.commit([id]);
+  await store.commit([id], soon());
   const left = await redis.command('PTTL', `${countKey}:${id}`);
   expect(left).toBeLessThanOrEqual(retryWindow);
   expect(left).toBeGreaterThan(retryWindow - 5_000);
@@ -121,8 +130,8 @@ test('Redis forgets an id after the retry window, and never the count', async ()
 
 test('a Redis that has lost its scripts is told the script again', async () => {
   const [store] = (await openRedisStores(1)) as [Store];
-  await store.commit([newId()]);
+  await store.commit([newId()], soon());
   await redis.command('SCRIPT', 'FLUSH');
-  expect(await store.commit([newId()])).toEqual([2]);
+  expect(await store.commit([newId()], soon())).toEqual([2]);
   await store.close();
 });

@@ -139,9 +139,9 @@ test('a visit whose commit failed is committed again, with pauses that grow', as
   const times: number[] = [];
   const counter = createCounter({
     ...store,
-    commit(ids) {
+    commit(ids, deadline) {
       times.push(Date.now() - begin);
-      return store.commit(ids);
+      return store.commit(ids, deadline);
     },
   });
   const visit = counter.hit('only');

@@ -22,6 +22,8 @@ function createChannel(): { worker: Channel; primary: Channel & { connected: boo
   };
 }
 
+const soon = Number.MAX_SAFE_INTEGER;
+
 test('new ids get the next numbers, known ids their first ones', () => {
   const ids = fc.array(fc.uniqueArray(fc.integer({ min: 0, max: 40 }).map(String), { maxLength: 10 }), {
     maxLength: 20,
@@ -72,7 +74,7 @@ test('workers that ask over their channels share one count', async () => {
     answerCommits(worker, commit);
     return openMemoryStore(primary);
   });
-  const calls = Array.from({ length: 60 }, (_, i) => stores[i % 3]?.commit([`a${i}`, `b${i}`]) ?? []);
+  const calls = Array.from({ length: 60 }, (_, i) => stores[i % 3]?.commit([`a${i}`, `b${i}`], soon) ?? []);
   const numbers = (await Promise.all(calls)).flat();
   expect(numbers.sort((a, b) => a - b)).toEqual(Array.from({ length: 120 }, (_, i) => i + 1));
 });
@@ -84,7 +86,7 @@ test('other messages on the channel are left to others', async () => {
   const store = openMemoryStore(primary);
   primary.send?.({ type: 'beat' });
   worker.send?.({ type: 'retire' });
-  expect(await store.commit(['a'])).toEqual([1]);
+  expect(await store.commit(['a'], soon)).toEqual([1]);
   expect(commit).toHaveBeenCalledTimes(1);
 });
 
@@ -99,6 +101,6 @@ test('a commit that cannot be sent is rejected, and a store without its primary 
       },
     }),
   );
-  await expect(store.commit(['a'])).rejects.toThrow('channel closed');
+  await expect(store.commit(['a'], soon)).rejects.toThrow('channel closed');
   await expect(store.ping()).rejects.toThrow('primary');
 });
