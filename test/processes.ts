@@ -3,7 +3,16 @@
  * by stopAll(), which belongs into an afterEach.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { Agent, type IncomingHttpHeaders, request as send } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -63,10 +72,31 @@ export async function waitFor<T>(
   }
 }
 
+/**
+ * How many times slower this machine is now than one that has nothing else to do: a promise of milliseconds is
+ * kept or broken by the code, not by what runs beside the tests.
+ */
+export function slowdown(): number {
+  const begin = performance.now();
+  spawnSync(process.execPath, ['--eval', '0']);
+  return Math.max(1, (performance.now() - begin) / startOfNode);
+}
+const startOfNode = 60; // milliseconds
+
 /** A new empty directory, removed by stopAll(). */
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'counter-'));
   endings.push(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  return directory;
+}
+
+/** A copy of these files of the repository that a test may change, with the packages that are installed. */
+export function copyRepository(...paths: string[]): string {
+  const directory = temporaryDirectory();
+  for (const path of [...paths, 'package.json']) {
+    cpSync(join(root, path), join(directory, path), { recursive: true });
+  }
+  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
   return directory;
 }
 
@@ -243,10 +273,17 @@ export interface Load {
   stop(): Promise<Tally>;
 }
 
-/** Visits without a pause on so many connections, until it is stopped; `keepAlive` is true by default. */
-export function startLoad(to: Address, connections: number, options: { keepAlive?: boolean } = {}): Load {
+/**
+ * Visits on so many connections, until it is stopped. The pause between an answer and the next visit, 4 ms by
+ * default, leaves some of the machine to what is tested.
+ */
+export function startLoad(
+  to: Address,
+  connections: number,
+  { keepAlive = true, pause = 4 }: { keepAlive?: boolean; pause?: number } = {},
+): Load {
   const tally: Tally = { numbers: [], statuses: {}, errors: [], slowest: 0 };
-  const agent = new Agent({ keepAlive: options.keepAlive ?? true, maxSockets: connections });
+  const agent = new Agent({ keepAlive, maxSockets: connections });
   let running = true;
   const visitors = Array.from({ length: connections }, async () => {
     while (running) {
@@ -260,6 +297,7 @@ export function startLoad(to: Address, connections: number, options: { keepAlive
         await delay(10);
       }
       tally.slowest = Math.max(tally.slowest, performance.now() - begin);
+      if (pause > 0) await delay(pause);
     }
   });
   const stop = async () => {

@@ -1,0 +1,208 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import {
+  type App,
+  childrenOf,
+  copyRepository,
+  isRunning,
+  request,
+  slowdown,
+  spawnApp,
+  startApp,
+  startLoad,
+  stopAll,
+  temporaryDirectory,
+  titleOf,
+  waitFor,
+} from '../processes.ts';
+
+afterEach(stopAll);
+
+const sorted = (numbers: number[]) => numbers.toSorted((a, b) => a - b);
+const upTo = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
+const same = (some: number[], others: number[]) => some.some((pid) => others.includes(pid));
+
+/** The process that answers a connection of its own. */
+async function whoAnswers(app: App): Promise<number> {
+  const { headers } = await request(app.address, '/livez');
+  return Number(String(headers['x-worker']).split(':')[1]);
+}
+
+test('process titles tell the primary from its workers', async () => {
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2' } });
+  expect(titleOf(app.pid)).toBe('app: primary');
+  expect(app.workers().map(titleOf).sort()).toEqual(['app: worker 1', 'app: worker 2']);
+});
+
+describe.each([
+  ['a TCP port', () => ''],
+  ['a unix socket', () => join(temporaryDirectory(), 'app.sock')],
+])('on %s', (_, listen) => {
+  const start = (env: Record<string, string>) => startApp({ env: { ...env, LISTEN: listen() } });
+
+  test('a worker that dies under load is replaced within 1 s', async () => {
+    const app = await start({ WEB_CONCURRENCY: '2' });
+    const load = startLoad(app.address, 8);
+    const times: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      const answered = load.tally.numbers.length;
+      await waitFor(() => load.tally.numbers.length > answered + 100, '100 visits');
+      const before = app.workers();
+      const begin = performance.now();
+      process.kill(before[i % 2] as number, 'SIGKILL');
+      await waitFor(async () => !before.includes(await whoAnswers(app)), 'the new worker to answer');
+      times.push((performance.now() - begin) / slowdown());
+    }
+    const { numbers, statuses } = await load.stop();
+    expect(Object.keys(statuses)).toEqual(['200']);
+    expect(new Set(numbers).size).toBe(numbers.length);
+    expect(app.workers()).toHaveLength(2);
+    expect(
+      app.log().filter(({ msg }) => /died \(killed by SIGKILL\) and is replaced/.test(msg)),
+    ).toHaveLength(3);
+    expect(Math.min(...times)).toBeLessThan(1_000);
+  });
+
+  test.each([1, 3])('a reload of %i under load replaces every worker and fails no visit', async (workers) => {
+    const app = await start({ WEB_CONCURRENCY: String(workers) });
+    const load = startLoad(app.address, 8);
+    for (const nth of [1, 2]) {
+      const answered = load.tally.numbers.length;
+      await waitFor(() => load.tally.numbers.length > answered + 100, '100 visits');
+      const before = app.workers();
+      app.kill('SIGHUP');
+      await app.waitForLog(/^reloaded/, { nth });
+      await waitFor(() => !same(before, app.workers()), 'the old workers to end');
+      expect(app.workers()).toHaveLength(workers);
+    }
+    const { numbers, statuses, errors } = await load.stop();
+    expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
+    expect(sorted(numbers)).toEqual(upTo(numbers.length));
+  });
+});
+
+test('new connections are no obstacle to a reload that fails no visit', async () => {
+  const app = await startApp({
+    env: { WEB_CONCURRENCY: '2', LISTEN: join(temporaryDirectory(), 'app.sock') },
+  });
+  const load = startLoad(app.address, 4, { keepAlive: false });
+  await waitFor(() => load.tally.numbers.length > 100, '100 visits');
+  app.kill('SIGHUP');
+  await app.waitForLog(/^reloaded/);
+  const { numbers, statuses, errors } = await load.stop();
+  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
+});
+
+test('SIGHUP while the workers start leads to as many workers, and no failure', async () => {
+  const app = await spawnApp({ env: { WEB_CONCURRENCY: '2' } });
+  await waitFor(() => app.workers().length === 2, 'the first workers');
+  app.kill('SIGHUP');
+  app.kill('SIGHUP');
+  await app.waitForLog(/^serving/);
+  await app.waitForLog(/^reloaded/);
+  await waitFor(() => app.workers().length === 2, 'two workers');
+  expect(await request(app.address)).toMatchObject({ status: 200 });
+  expect(app.log().filter(({ level }) => level !== 'info')).toEqual([]);
+  app.kill('SIGTERM');
+  expect(await app.exited).toEqual({ code: 0, signal: null });
+});
+
+test('SIGTERM in the middle of a reload stops all workers, old and new', async () => {
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2' } });
+  app.kill('SIGHUP');
+  const workers = await waitFor(
+    () => (app.workers().length === 4 ? app.workers() : undefined),
+    'the new workers',
+  );
+  app.kill('SIGTERM');
+  expect(await app.exited).toEqual({ code: 0, signal: null });
+  expect(workers.filter(isRunning)).toEqual([]);
+});
+
+test('new code that dies at its start aborts the reload, and the old workers go on without a failure', async () => {
+  const copy = copyRepository('dist');
+  const file = join(copy, 'dist/worker.js');
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, entry: join(copy, 'dist/main.js') });
+  const before = app.workers();
+  const load = startLoad(app.address, 4);
+  for (const [i, code] of ["throw new Error('of no use');", 'this is no code'].entries()) {
+    writeFileSync(file, code);
+    app.kill('SIGHUP');
+    await app.waitForLog(/^reload aborted/, { nth: i + 1 });
+    await waitFor(() => app.workers().length === 2, 'the new workers to end');
+    expect(app.workers()).toEqual(before);
+  }
+  await app.waitForLog(/died before it listened.*of no use/);
+  await app.waitForLog(/died before it listened.*SyntaxError/);
+  writeFileSync(file, `export * from '${join(process.cwd(), 'dist/worker.js')}';`);
+  app.kill('SIGHUP');
+  await app.waitForLog(/^reloaded/);
+  await waitFor(() => !same(before, app.workers()), 'the old workers to end');
+  const { errors, statuses } = await load.stop();
+  expect({ errors, statuses: Object.keys(statuses) }).toEqual({ errors: [], statuses: ['200'] });
+});
+
+test('SIGTTIN and SIGTTOU make it one worker more and one less, but never none', async () => {
+  const app = await startApp({ env: { WEB_CONCURRENCY: '1' } });
+  const load = startLoad(app.address, 4);
+  const toHave = (n: number) => waitFor(() => app.workers().length === n, `${n} workers`);
+  app.kill('SIGTTIN');
+  await toHave(2);
+  await waitFor(async () => (await whoAnswers(app)) === app.workers()[1], 'the second worker to answer');
+  app.kill('SIGTTOU');
+  await toHave(1);
+  app.kill('SIGTTOU');
+  await app.waitForLog(/^1 workers? wanted/, { nth: 2 });
+  expect(app.workers()).toHaveLength(1);
+  app.kill('SIGHUP'); // the number outlives a reload
+  await app.waitForLog(/^reloaded/);
+  await toHave(1);
+  const { numbers, statuses, errors } = await load.stop();
+  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
+});
+
+test('a worker that has served MAX_REQUESTS is replaced, successor first: no visit fails', async () => {
+  const app = await startApp({
+    env: { WEB_CONCURRENCY: '2', MAX_REQUESTS: '150', MAX_REQUESTS_JITTER: '50' },
+  });
+  const before = app.workers();
+  const load = startLoad(app.address, 8);
+  await app.waitForLog(/has served its number of requests/, { nth: 3 });
+  await waitFor(() => !same(before, app.workers()), 'the first workers to end');
+  const { numbers, statuses, errors } = await load.stop();
+  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
+  expect(sorted(numbers)).toEqual(upTo(numbers.length));
+});
+
+test('a worker that is stuck is killed after WORKER_TIMEOUT and replaced; one that beats is not', async () => {
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2', WORKER_TIMEOUT: '2' } });
+  const [stuck, other] = app.workers() as [number, number];
+  process.kill(stuck, 'SIGSTOP');
+  await app.waitForLog(new RegExp(`worker ${stuck} died \\(silent for 2 s\\) and is replaced`));
+  await waitFor(() => app.workers().length === 2 && !app.workers().includes(stuck), 'the replacement');
+  expect(isRunning(stuck)).toBe(false);
+  expect(app.workers()).toContain(other);
+});
+
+test('a primary that was paused blames no worker for it', async () => {
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2', WORKER_TIMEOUT: '1' } });
+  const before = app.workers();
+  const begin = performance.now();
+  app.kill('SIGSTOP');
+  await waitFor(() => performance.now() - begin > 2_000, 'twice the time-out');
+  app.kill('SIGCONT');
+  app.kill('SIGTTIN'); // answered after the pause
+  await waitFor(() => app.workers().length === 3, 'a third worker');
+  expect(app.workers()).toEqual(expect.arrayContaining(before));
+  expect(app.log().filter(({ level }) => level !== 'info')).toEqual([]);
+});
+
+test('all workers killed at once are all replaced', async () => {
+  const app = await startApp({ env: { WEB_CONCURRENCY: '3' } });
+  const before = app.workers();
+  for (const pid of before) process.kill(pid, 'SIGKILL');
+  await waitFor(() => app.workers().length === 3 && !same(before, app.workers()), 'three new workers');
+  await waitFor(() => whoAnswers(app), 'an answer');
+  expect(childrenOf(app.pid)).toHaveLength(3);
+});
