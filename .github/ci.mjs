@@ -32,16 +32,18 @@ try {
 process.on('uncaughtException', (error) => fail(error.message));
 const arch = docker('version', '--format', '{{.Server.Arch}}');
 
-const run = `ci-${process.pid}`; // names everything that this run makes
+const run = `ci-${process.pid}-${Date.now().toString(36)}`; // names everything that this run makes
 const folder = mkdtempSync(join(tmpdir(), `${run}-`));
 let running;
+let ownRegistry;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => running?.kill('SIGINT')); // act then ends its jobs, and what follows below cleans up
 }
 
 let ok = false;
 try {
-  const registry = process.env.REGISTRY || startRegistry();
+  if (!process.env.REGISTRY) ownRegistry = startRegistry();
+  const registry = process.env.REGISTRY || ownRegistry;
   // A tag gives names to what a push has tested: a registry that was empty needs the push first.
   const events = event === 'tag' && !process.env.REGISTRY ? ['push', 'tag'] : [event];
   ok = true;
@@ -98,12 +100,18 @@ function startRegistry() {
 
 /** Whatever state the jobs were left in. What the engine has cached of the builds stays. */
 function cleanUp() {
-  const ours = `label=com.docker.compose.project=${run}`;
   const list = (...args) =>
     docker(...args)
       .split('\n')
       .filter(Boolean);
-  const remove = (kind, ids) => ids.length && docker(...kind, ...ids);
+  const remove = (kind, names) => {
+    try {
+      if (names.length > 0) docker(...kind, ...names);
+    } catch (error) {
+      console.error(`ci: ${error.message}`); // and go on with the rest
+    }
+  };
+  const ours = `label=com.docker.compose.project=${run}`;
   remove(['rm', '--force', '--volumes'], list('ps', '--all', '--quiet', '--filter', ours));
   remove(
     ['rm', '--force', '--volumes'],
@@ -111,6 +119,15 @@ function cleanUp() {
   );
   remove(['network', 'rm'], list('network', 'ls', '--quiet', '--filter', ours));
   remove(['volume', 'rm', '--force'], list('volume', 'ls', '--quiet', '--filter', ours));
+  const images = list('image', 'ls', '--digests', '--format', '{{.Repository}} {{.Tag}} {{.Digest}}').flatMap(
+    (line) => {
+      const [name, tag, digest] = line.split(' ');
+      const own =
+        line.includes(run) || name.startsWith('vsc-hostexecutor-') || name.startsWith(`${ownRegistry}/`);
+      return own ? [tag === '<none>' ? `${name}@${digest}` : `${name}:${tag}`] : [];
+    },
+  );
+  remove(['image', 'rm'], images);
   rmSync(folder, { recursive: true, force: true });
 }
 

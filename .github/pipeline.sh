@@ -95,8 +95,8 @@ boot() { # left running until it is pushed: its containers are the proof of whic
   curl --fail --silent --show-error "http://$(docker compose port nginx 8080)"
 }
 
-suite() {
-  npm run test:containers
+suite() { # against exactly these images. On a laptop the part that is about the images; the rest builds its own.
+  npm run test:containers -- ${ACT:+images}
 }
 
 tested_id() { # SERVICE: the image that its running container was made from

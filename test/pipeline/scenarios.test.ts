@@ -1,0 +1,190 @@
+// The workflow, whole, through act: what it lets into the registry and what it keeps out.
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { Copy, type Run } from './copy.ts';
+import { docker, type Registry, startRegistry } from './registry.ts';
+
+jest.setTimeout(600_000);
+
+const arch = docker('version', '--format', '{{.Server.Arch}}');
+const name = 'some-owner/some-repository'; // Some-Owner/Some-Repository, as registries spell it
+const images = [name, `${name}/nginx`];
+
+let registry: Registry;
+const copies: Copy[] = [];
+
+beforeAll(() => {
+  registry = startRegistry();
+});
+afterAll(() => {
+  registry?.stop();
+  for (const copy of copies) copy.remove();
+});
+
+function makeCopy(): Copy {
+  const copy = new Copy(registry.address);
+  copies.push(copy);
+  return copy;
+}
+
+/** What a run has said is the only way to see why it did not end as it should. */
+async function expectRun(copy: Copy, args: string[], expected: Partial<Run>): Promise<Run> {
+  const run = await copy.ci(...args);
+  try {
+    expect(run).toMatchObject(expected);
+  } catch (error) {
+    process.stderr.write(run.log);
+    throw error;
+  }
+  return run;
+}
+
+/** Everything that the registry holds: tags and their digests, blobs. */
+async function contents() {
+  const tags: Record<string, Record<string, string>> = {};
+  for (const repository of (await registry.repositories()).sort())
+    tags[repository] = await registry.tags(repository);
+  return { tags, blobs: registry.blobs() };
+}
+
+/** The images that Compose has started containers of a service from, since a time, in runs of the pipeline. */
+function startedFrom(service: string, since: number): string[] {
+  const filters = ['type=container', 'event=start', `label=com.docker.compose.service=${service}`].flatMap(
+    (f) => ['--filter', f],
+  );
+  const until = String(Date.now() / 1000);
+  const lines = docker(
+    'events',
+    '--since',
+    String(since),
+    '--until',
+    until,
+    '--format',
+    '{{json .Actor.Attributes}}',
+    ...filters,
+  );
+  const attributes = lines
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Record<string, string>);
+  const ours = attributes.filter(
+    (of) => of['com.docker.compose.project']?.startsWith('ci-') && of.image?.endsWith('-candidate'),
+  );
+  return [...new Set(ours.map((of) => of['com.docker.compose.image'] ?? ''))];
+}
+
+const ends = (jobs: string[], end: string) => Object.fromEntries(jobs.map((job) => [job, end]));
+
+describe('the true workflow, of an owner with capitals', () => {
+  let copy: Copy;
+  let sha: string;
+
+  test('tags the digest that was tested, of the app and of nginx', async () => {
+    copy = makeCopy();
+    sha = copy.git('rev-parse', 'HEAD');
+    const began = Date.now() / 1000;
+    const jobs = ends(['bare', 'lint', 'devcontainer', 'image', 'publish', 'pipeline'], 'succeeded');
+    const run = await expectRun(copy, ['push'], { green: true, jobs });
+    process.stdout.write(run.log.slice(run.log.lastIndexOf('\n\n'))); // seconds of each job
+    expect(await registry.repositories()).toEqual(images);
+    for (const [service, repository] of [
+      ['app', name],
+      ['nginx', `${name}/nginx`],
+    ] as const) {
+      const tags = await registry.tags(repository);
+      expect(Object.keys(tags)).toEqual(['edge', `sha-${sha}`, `sha-${sha}-${arch}`]);
+      expect(tags.edge).toBe(tags[`sha-${sha}`]);
+      const { manifests } = await registry.manifest(repository, 'edge');
+      const digests = manifests?.map(({ digest }) => digest) ?? [tags.edge];
+      expect(digests).toEqual([tags[`sha-${sha}-${arch}`]]);
+      const { config } = await registry.manifest(repository, digests[0] ?? '');
+      expect(startedFrom(service, began)).toEqual([config?.digest]);
+    }
+  });
+
+  test('changes nothing when it runs again for the same commit', async () => {
+    const before = await contents();
+    const run = await expectRun(copy, ['push'], { green: true });
+    process.stdout.write(run.log.slice(run.log.lastIndexOf('\n\n')));
+    expect(await contents()).toEqual(before);
+  });
+
+  test('rebuilds nothing for a tag: the tested digest gets the names of its version', async () => {
+    const before = await contents();
+    copy.git('tag', 'v1.2.3');
+    const jobs = ends(['release', 'pipeline'], 'succeeded');
+    const run = await expectRun(copy, ['tag', 'v1.2.3', '--env', 'RELEASE_WAIT=0'], { green: true, jobs });
+    expect(Object.keys(run.jobs)).toHaveLength(2);
+    const after = await contents();
+    expect(after.blobs).toEqual(before.blobs);
+    for (const repository of images) {
+      const { [`sha-${sha}`]: tested, ...tags } = after.tags[repository] ?? {};
+      expect(tags).toMatchObject({
+        '1.2.3': tested,
+        '1.2': tested,
+        '1': tested,
+        latest: tested,
+        edge: tested,
+      });
+    }
+  });
+});
+
+describe('nothing reaches the registry', () => {
+  const pass = { pretest: 'true', test: 'true', check: 'true' };
+
+  /** The push failed in these jobs, and the registry holds what it held. */
+  async function expectStopped(copy: Copy, failed: string[]) {
+    copy.git('add', '--all');
+    copy.commit();
+    const before = await contents();
+    const jobs = ends([...failed, 'pipeline'], 'failed');
+    const run = await expectRun(copy, ['push'], { green: false, jobs });
+    expect(Object.values(run.jobs).filter((end) => end === 'failed')).toHaveLength(failed.length + 1);
+    expect(run.jobs).not.toHaveProperty('publish');
+    expect(await contents()).toEqual(before);
+  }
+
+  test('from the pull request of a fork, which needs no token, no setting and no registry', async () => {
+    const copy = makeCopy().cheapen(pass);
+    copy.commit();
+    const head = { ref: 'main', repo: { fork: true, full_name: 'stranger/fork' } };
+    copy.write(
+      'fork.json',
+      JSON.stringify({ number: 7, pull_request: { number: 7, head, base: { ref: 'main' } } }),
+    );
+    const before = await contents();
+    const args = ['pull_request', '--eventpath', 'fork.json', '--var', 'REGISTRY=localhost:1'];
+    const jobs = ends(['bare', 'devcontainer', 'image', 'lint', 'pipeline'], 'succeeded');
+    const run = await expectRun(copy, args, { green: true, jobs });
+    expect(Object.keys(run.jobs)).toHaveLength(5);
+    expect(run.log).not.toMatch(/pipeline -- (login|push)/);
+    expect(await contents()).toEqual(before);
+  });
+
+  test('of an app that only the integration test sees to be broken', async () => {
+    const copy = makeCopy().cheapen(pass);
+    // Its user of Redis may not touch this key: the app alone is as good as ever, the stack is not.
+    copy.edit('src/redis.ts', (text) => text.replace("countKey = 'visits'", "countKey = 'hits'"));
+    await expectStopped(copy, ['image']);
+  });
+
+  test('when a unit test fails', async () => {
+    const copy = makeCopy().cheapen({ ...pass, test: 'jest test/unit/broken' });
+    const broken = "import { expect, test } from '@jest/globals';\ntest('1', () => expect(1).toBe(2));\n";
+    copy.write('test/unit/broken.test.ts', broken);
+    await expectStopped(copy, ['bare', 'devcontainer']);
+  });
+
+  test('when the linters find an error in a script', async () => {
+    const copy = makeCopy().cheapen(pass);
+    copy.write('broken.sh', '#!/bin/sh\ncd $1\n');
+    await expectStopped(copy, ['lint']);
+  });
+
+  test('when an action is not pinned', async () => {
+    const copy = makeCopy().cheapen(pass);
+    const workflow = '.github/workflows/pipeline.yml';
+    copy.edit(workflow, (text) => text.replace(/actions\/checkout@\w+ # \S+/, 'actions/checkout@v7'));
+    await expectStopped(copy, ['lint']);
+  });
+});
