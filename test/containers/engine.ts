@@ -7,7 +7,7 @@ import { chownSync, cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { beforeAll, test } from '@jest/globals';
-import { freePort, numberIn, request, waitFor } from '../processes.ts';
+import { type Address, delay, freePort, numberIn, request, waitFor } from '../processes.ts';
 
 const root = process.cwd();
 const run = Math.random().toString(36).slice(2, 8);
@@ -89,6 +89,15 @@ export async function deriveImage(name: string, dockerfile: string): Promise<str
   return image;
 }
 
+/** A target of the Dockerfile of a copy of the repository. */
+export async function buildImage(directory: string, target: string): Promise<string> {
+  const image = `counter-test-${run}-${target}`;
+  const from = ['--quiet', '--file', 'deploy/Dockerfile', '--target', target, '--tag', image, '.'];
+  await execute('docker', ['build', ...from], { cwd: directory });
+  endings.push(() => attempt('docker', ['image', 'rm', '--force', image]));
+  return image;
+}
+
 /**
  * A clone with what is in the working tree, committed or not, in a directory whose name no image, project or
  * volume may have as it is. Its files are `owner`'s.
@@ -152,10 +161,16 @@ export interface Stack {
   container(service: string): Promise<string>;
   /** Runs a shell command in a service's container, as its user or another one. */
   shell(service: string, command: string, user?: string): Promise<Result>;
-  /** Visits and resolves to the visit's number. */
   visit(): Promise<number>;
   /** What is set in each call. */
   readonly environment: NodeJS.ProcessEnv;
+}
+
+/** Visits and resolves to the visit's number; rejects if it got none. */
+export async function visit(to: Address): Promise<number> {
+  const { status, body } = await request(to, '/');
+  if (status !== 200) throw new Error(`${status}: ${body}`);
+  return numberIn(body);
 }
 
 /** The Compose stack of a copy of the repository, not yet up. */
@@ -182,12 +197,43 @@ export async function prepareStack(directory: string): Promise<Stack> {
       const as = user === undefined ? [] : ['--user', user];
       return attempt('docker', ['exec', ...as, await container(service), 'sh', '-c', command]);
     },
-    async visit() {
-      const { status, body } = await request({ port }, '/');
-      if (status !== 200) throw new Error(`${status}: ${body}`);
-      return numberIn(body);
-    },
+    visit: () => visit({ port }),
   };
+}
+
+export interface Visits {
+  /** The numbers that visits got. */
+  numbers: number[];
+  /** Of each visit that got none: its status and the beginning of its answer, or its error. */
+  failures: string[];
+  /** The longest time without an answered visit, in milliseconds. */
+  gap: number;
+}
+
+/** A hundred visits a second or less, until it is stopped: what happens to the stack counts, not how much it bears. */
+export function startVisits(stack: Stack): () => Promise<Visits> {
+  const visits: Visits = { numbers: [], failures: [], gap: 0 };
+  let running = true;
+  let last = performance.now();
+  const visitors = Array.from({ length: 4 }, async () => {
+    while (running) {
+      try {
+        visits.numbers.push(await stack.visit());
+        visits.gap = Math.max(visits.gap, performance.now() - last);
+        last = performance.now();
+      } catch (error) {
+        visits.failures.push(String(error).slice(0, 200));
+      }
+      await delay(40);
+    }
+  });
+  const stop = async () => {
+    running = false;
+    await Promise.all(visitors);
+    return visits;
+  };
+  endings.push(stop);
+  return stop;
 }
 
 /** Milliseconds until a visit succeeds. */

@@ -1,0 +1,122 @@
+import { afterAll, expect } from '@jest/globals';
+import { freePort, waitFor } from '../processes.ts';
+import {
+  attempt,
+  buildImage,
+  copyRepository,
+  docker,
+  inspect,
+  prepare,
+  type Result,
+  removeAll,
+  scenario,
+  startContainer,
+  visit,
+} from './engine.ts';
+
+let image: string;
+prepare(async () => {
+  image = await buildImage(copyRepository('Single'), 'single');
+});
+afterAll(removeAll, 60_000);
+
+interface Single {
+  id: string;
+  visit(): Promise<number>;
+  shell(command: string): Promise<Result>;
+}
+
+async function start(...args: string[]): Promise<Single> {
+  const port = await freePort();
+  const id = await startContainer('--publish', `127.0.0.1:${port}:8080`, ...args, image);
+  return {
+    id,
+    visit: () => visit({ port }),
+    shell: (command) => attempt('docker', ['exec', id, 'sh', '-c', command]),
+  };
+}
+
+/** A shell command that lists the ids of processes by what ps would show. */
+const processes = (title: string) =>
+  `for file in /proc/[0-9]*/cmdline; do
+    case "$(tr '\\0' ' ' <$file)" in "${title}"*) file=\${file#/proc/}; echo \${file%/cmdline};; esac
+  done`;
+
+const hardened = [
+  ...['--read-only', '--tmpfs', '/tmp', '--tmpfs', '/run/app:uid=101'],
+  ...['--cap-drop', 'ALL', '--security-opt', 'no-new-privileges'],
+];
+
+scenario(
+  'one container serves: no root, nothing to write to but /tmp and the socket, both logs in one',
+  async () => {
+    const single = await start(...hardened);
+    expect(await waitFor(single.visit, 'a visit', 30_000)).toBe(1);
+    await waitFor(
+      async () => (await inspect(single.id, '.State.Health.Status')) === 'healthy',
+      'health',
+      30_000,
+    );
+    expect((await single.shell('id -u')).output).toMatch(/^[1-9]\d*$/m);
+    const log = await attempt('docker', ['logs', single.id]);
+    expect(log.output).toMatch(/"msg":"serving/);
+    expect(log.output).toMatch(/"uri":"\/","protocol":"HTTP\/1.1","status":"200"/);
+  },
+);
+
+scenario('either of nginx and the app is started again when it is killed', async () => {
+  const single = await start();
+  await waitFor(single.visit, 'a visit', 30_000);
+  for (const title of ['nginx: master', 'app: primary']) {
+    const before = (await single.shell(processes(title))).output;
+    expect(before).toMatch(/^\d+\n$/);
+    await single.shell(`kill -9 ${before}`);
+    const after = await waitFor(
+      async () => {
+        const { output } = await single.shell(processes(title));
+        return /\d/.test(output) && output !== before && output;
+      },
+      `another ${title}`,
+      30_000,
+    );
+    expect(after).toMatch(/^\d+\n$/);
+    await waitFor(single.visit, 'a visit', 30_000);
+  }
+  expect(await inspect(single.id, '.State.Running')).toBe(true);
+});
+
+scenario('a visit in flight at SIGTERM is answered, and the exit code is 0', async () => {
+  const single = await start();
+  await waitFor(single.visit, 'a visit', 30_000);
+  const workers = (await single.shell(processes('app: worker'))).output.replaceAll('\n', ' ');
+  await single.shell(`kill -STOP ${workers}`);
+  const visitor = single.visit();
+  const end = docker('stop', '--time', '60', single.id);
+  await waitFor(
+    async () => /SIGTERM/.test((await attempt('docker', ['logs', single.id])).output),
+    'supervisord to be told',
+    30_000,
+  );
+  await single.shell(`kill -CONT ${workers}`);
+  expect(await visitor).toBe(2);
+  await end;
+  expect(await inspect(single.id, '.State.ExitCode')).toBe(0);
+});
+
+scenario('the exit code is not 0 when the app could not finish', async () => {
+  const single = await start('--env', 'GRACEFUL_TIMEOUT=0.2');
+  await waitFor(single.visit, 'a visit', 30_000);
+  const [worker] = (await single.shell(processes('app: worker'))).output.split('\n');
+  await single.shell(`kill -STOP ${worker}`);
+  await docker('stop', '--time', '60', single.id);
+  expect(await inspect(single.id, '.State.ExitCode')).toBe(1);
+});
+
+scenario(
+  'an app that cannot start ends the container, with its reason and a code that is not 0',
+  async () => {
+    const single = await start('--env', 'WORKER_TIMEOUT=soon');
+    expect(await docker('wait', single.id)).toBe('1');
+    expect((await attempt('docker', ['logs', single.id])).output).toMatch(/WORKER_TIMEOUT is "soon"/);
+  },
+);
