@@ -1,5 +1,5 @@
 import cluster, { type Worker } from 'node:cluster';
-import { watch } from 'node:fs';
+import { closeSync, openSync, watch } from 'node:fs';
 import throng from 'throng';
 import { type Config, ConfigError, readConfig } from './config.ts';
 import { createLog } from './log.ts';
@@ -17,7 +17,9 @@ cluster.schedulingPolicy = cluster.SCHED_NONE;
 const config = configure();
 const name = cluster.isPrimary ? 'primary' : `worker ${cluster.worker?.id}`;
 const log = createLog(config.logLevel, name, process.stdout.isTTY);
-process.title = `app: ${name}`;
+// A title hides the arguments, among which debuggers look for a worker's port.
+const inspector = process.execArgv.filter((argument) => argument.startsWith('--inspect-port='));
+process.title = [`app: ${name}`, ...inspector].join(' ');
 process.on('uncaughtExceptionMonitor', (error) => log.fatal({ err: error }, 'crashed'));
 
 throng({ count: config.workers, grace: never, master: superviseAll, worker: work });
@@ -36,7 +38,8 @@ function configure(): Config {
 function superviseAll(): void {
   const commit = createMemory();
   const supervisor = supervise((worker) => answerCommits(worker, commit));
-  process.on('SIGHUP', supervisor.reload);
+  const terminal = hasTerminal();
+  process.on('SIGHUP', () => (terminal && !hasTerminal() ? supervisor.stop() : supervisor.reload()));
   process.on('SIGTTIN', () => supervisor.scale(1));
   process.on('SIGTTOU', () => supervisor.scale(-1));
   process.on('SIGTERM', supervisor.stop);
@@ -53,6 +56,17 @@ function superviseAll(): void {
     log.info(`serving ${whereServed()} from ${workers}; ${whereCounted()}`);
   });
   supervisor.done.then((code) => process.exit(code));
+}
+
+/** A terminal that is closed sends SIGHUP too, which then means: stop, nobody sees you any more. */
+function hasTerminal(): boolean {
+  if (!process.stdout.isTTY) return false; // the log goes elsewhere: nothing is lost with a terminal
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function supervise(greet: (worker: Worker) => void): ReturnType<typeof superviseWorkers> {
