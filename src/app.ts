@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import Koa, { type Middleware } from 'koa';
+import Koa, { type Context, type Middleware } from 'koa';
 import type { Counter } from './counter.ts';
 import { createRouter } from './routes.ts';
 
@@ -18,10 +18,26 @@ declare module 'koa' {
 export function createApp(counter: Counter): Koa {
   const app = new Koa();
   const router = createRouter(counter);
+  app.use(refuseMalformed);
   app.use(identifyRequest);
   app.use(router.routes());
   app.use(router.allowedMethods());
   return app;
+}
+
+// What Node.js lets through, if only until it has read on; nginx in front refuses both itself.
+const refuseMalformed: Middleware = (ctx, next) => {
+  if (!hasPath(ctx)) ctx.throw(400, 'malformed URL');
+  if (!/^(chunked)?$/i.test(ctx.get('Transfer-Encoding'))) ctx.throw(400, 'unknown Transfer-Encoding');
+  return next();
+};
+
+function hasPath(ctx: Context): boolean {
+  try {
+    return ctx.path !== null; // an absolute URL is parsed here: `GET http://[::1 HTTP/1.1` has none
+  } catch {
+    return false;
+  }
 }
 
 // nginx gives each request an id, and the same id to each of its tries; without nginx the request gets one here.

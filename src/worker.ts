@@ -18,6 +18,11 @@ const drainIdle = 1_500; // after nginx has closed its idle connections
 const requestTimeout = 15_000; // less than a drain may take: half a request does not hold a stopping worker up
 const heartbeat = 1_000; // at least, and four times in each worker time-out
 
+/** The client went away in the middle, or what followed its request's head is not HTTP: nobody is there to answer. */
+function isOfConnection(error: { code?: string; headerSent?: boolean }): boolean {
+  return error.headerSent === true && /^(ECONNRESET|EPIPE|HPE_.*)$/.test(error.code ?? '');
+}
+
 /**
  * Starts one worker: counter, application, server. Resolves once it listens.
  *
@@ -37,7 +42,7 @@ export async function startWorker(
   const app = createApp(counter);
   app.proxy = 'path' in config.listen; // only nginx reaches a unix socket, so what it forwards is true
   app.on('error', (error, ctx) => {
-    if (error.status < 500) return; // the client's mistake: the access log has it
+    if (error.status < 500 || isOfConnection(error)) return; // the client's doing: the access log has it
     log.error(
       { err: error, request_id: ctx?.state.requestId, method: ctx?.method, url: ctx?.url },
       'request failed',
