@@ -1,4 +1,5 @@
 /** The whole service under test: Redis that keeps what it acknowledged, the forked app on a unix socket, nginx. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type Address,
@@ -22,17 +23,23 @@ export interface Service {
   to: Address;
   /** The count itself, asked of Redis. */
   count(): Promise<number>;
+  /** Where Redis keeps its data. */
+  data: string;
 }
 
-export async function startService(options: AppOptions = {}): Promise<Service> {
-  const redis = await startRedis({ appendOnly: true });
+/** Redis syncs each write: with `everysec` it may hold writes back while the disk is slow, and lose them if killed. */
+export async function startService(options: AppOptions & { redis?: Redis } = {}): Promise<Service> {
+  const data = temporaryDirectory();
+  const redis =
+    options.redis ??
+    (await startRedis({ appendOnly: true, args: ['--dir', data, '--appendfsync', 'always'] }));
   const socketPath = join(temporaryDirectory(), 'app.sock');
   const app = await startApp({
     ...options,
     env: { REDIS_URL: redis.url, LISTEN: socketPath, WEB_CONCURRENCY: '2', ...options.env },
   });
   const nginx = await startNginx(socketPath);
-  return { redis, app, nginx, to: { port: nginx.port }, count: () => countIn(redis) };
+  return { redis, app, nginx, to: { port: nginx.port }, count: () => countIn(redis), data };
 }
 
 export async function countIn(redis: Redis): Promise<number> {
@@ -50,6 +57,11 @@ export async function waitForSuccessor(app: App, before: number[], limit = 10_00
   const begin = performance.now();
   await waitFor(async () => !before.includes(await whoAnswers(app)), 'a new worker to answer', limit);
   return performance.now() - begin;
+}
+
+/** Bytes of memory that a process has. */
+export function residentMemory(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
 }
 
 export function pickOne<T>(from: T[]): T {

@@ -1,0 +1,82 @@
+/** A bad network between the app and Redis: a TCP proxy that delays, slices, resets and starves what it carries. */
+import { connect, createServer, type Socket } from 'node:net';
+import { delay, freePort } from '../processes.ts';
+
+export interface Weather {
+  /** Milliseconds that each chunk is late, and the random part that is added. */
+  latency?: number;
+  jitter?: number;
+  /** Bytes that are handed on at once. */
+  slice?: number;
+  /** Nothing is carried until the weather changes; then what was held arrives. */
+  starved?: boolean;
+}
+
+export interface Link {
+  readonly url: string;
+  change(weather: Weather): void;
+  /** Cuts all connections as a failing router does: by resets. */
+  reset(): void;
+  close(): Promise<void>;
+}
+
+export async function openLink(toPort: number): Promise<Link> {
+  const port = await freePort();
+  const sockets = new Set<Socket>();
+  let weather: Weather = {};
+  const held = new Set<() => void>();
+
+  const server = createServer((near) => {
+    const far = connect({ port: toPort });
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      from.setNoDelay(true);
+      sockets.add(from);
+      from.on('error', () => {}); // 'close' follows
+      from.on('close', () => {
+        sockets.delete(from);
+        to.destroy();
+      });
+      carry(from, to);
+    }
+  });
+
+  async function carry(from: Socket, to: Socket): Promise<void> {
+    try {
+      for await (const chunk of from as AsyncIterable<Buffer>) {
+        const { slice = chunk.length } = weather;
+        for (let at = 0; at < chunk.length; at += slice) {
+          while (weather.starved) await new Promise<void>((resume) => held.add(resume));
+          const { latency = 0, jitter = 0 } = weather;
+          if (latency + jitter > 0) await delay(latency + Math.random() * jitter);
+          else if (slice < chunk.length) await new Promise(setImmediate);
+          if (to.destroyed) return;
+          to.write(chunk.subarray(at, at + slice));
+        }
+      }
+    } catch {
+      // cut
+    }
+  }
+
+  await new Promise<void>((resolve) => server.listen(port, resolve));
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    change(next) {
+      weather = next;
+      for (const resume of held) resume();
+      held.clear();
+    },
+    reset() {
+      for (const socket of sockets) socket.resetAndDestroy();
+    },
+    async close() {
+      weather = {};
+      for (const resume of held) resume();
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
