@@ -94,7 +94,7 @@ test(
       sockets.push(socket);
       return socket;
     };
-    const whole = 'GET /robots.txt HTTP/1.1\r\nHost: localhost\r\n\r\n';
+    const whole = 'GET /favicon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n';
     const idle = Array.from({ length: 2_000 }, open);
     for (const socket of idle) socket.write(whole);
     await waitFor(() => idle.every(({ bytesRead }) => bytesRead > 0), '2,000 clients to be answered');
