@@ -117,6 +117,13 @@ function cleanUp() {
     ['rm', '--force', '--volumes'],
     list('ps', '--all', '--quiet', '--filter', `name=^${run}-registry$`),
   );
+  const opened = list('ps', '--all', '--format', '{{.ID}} {{.Label "devcontainer.local_folder"}}')
+    .map((line) => line.split(' '))
+    .filter(([, path]) => path?.startsWith(folder));
+  remove(
+    ['rm', '--force', '--volumes'],
+    opened.map(([id]) => id),
+  );
   remove(['network', 'rm'], list('network', 'ls', '--quiet', '--filter', ours));
   remove(['volume', 'rm', '--force'], list('volume', 'ls', '--quiet', '--filter', ours));
   const images = list('image', 'ls', '--digests', '--format', '{{.Repository}} {{.Tag}} {{.Digest}}').flatMap(

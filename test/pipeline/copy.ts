@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root } from './workflow.ts';
@@ -10,6 +10,9 @@ export interface Run {
   /** How each job that ran has ended, by its name. */
   jobs: Record<string, string>;
 }
+
+export const testThatExpects = (number: number) =>
+  `import { expect, test } from '@jest/globals';\n\ntest('one', () => expect(1).toBe(${number}));\n`;
 
 /** The repository as it lies here, under another name, to be broken and pushed at will. */
 export class Copy {
@@ -55,14 +58,30 @@ export class Copy {
     writeFileSync(join(this.folder, path), text);
   }
 
-  /** For scenarios that are not about them: npm's scripts that pass at once, and a dev container of nothing but Node. */
-  cheapen(scripts: Record<string, string>): this {
-    this.edit('package.json', (text) => {
-      const manifest = JSON.parse(text);
-      Object.assign(manifest.scripts, scripts);
+  /** For scenarios that end with the images: one test that passes, and a dev container of nothing but Node. */
+  shorten(): this {
+    for (const folder of ['test/unit', 'test/service'])
+      rmSync(join(this.folder, folder), { recursive: true });
+    mkdirSync(join(this.folder, 'test/unit'));
+    this.write('test/unit/one.test.ts', testThatExpects(1));
+    this.write('.devcontainer/devcontainer.json', '{ "image": "node:26-trixie-slim" }\n');
+    return this;
+  }
+
+  /** For scenarios that never come to an image: no dependency but the dev container's client, nothing to test. */
+  hollow(): this {
+    this.shorten().edit('package.json', (text) => {
+      const { jest, dependencies, ...manifest } = JSON.parse(text);
+      const { '@devcontainers/cli': cli } = manifest.devDependencies;
+      const start =
+        "require('http').createServer((_, answer) => answer.end()).listen(process.env.LISTEN || 8080)";
+      const { lint, pipeline, ci } = manifest.scripts;
+      manifest.scripts = { lint, pipeline, ci, check: 'true', test: 'true', start: `node -e "${start}"` };
+      manifest.devDependencies = { '@devcontainers/cli': cli };
       return `${JSON.stringify(manifest, null, 2)}\n`;
     });
-    this.write('.devcontainer/devcontainer.json', '{ "image": "node:26-trixie-slim" }\n');
+    const quietly = ['--package-lock-only', '--prefer-offline', '--no-audit', '--no-fund'];
+    execFileSync('npm', ['install', ...quietly], { cwd: this.folder, stdio: 'pipe' });
     return this;
   }
 

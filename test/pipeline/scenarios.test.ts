@@ -1,6 +1,6 @@
 // The workflow, whole, through act: what it lets into the registry and what it keeps out.
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { Copy, type Run } from './copy.ts';
+import { Copy, type Run, testThatExpects } from './copy.ts';
 import { docker, type Registry, startRegistry } from './registry.ts';
 
 jest.setTimeout(600_000);
@@ -130,8 +130,6 @@ describe('the true workflow, of an owner with capitals', () => {
 });
 
 describe('nothing reaches the registry', () => {
-  const pass = { pretest: 'true', test: 'true', check: 'true' };
-
   /** The push failed in these jobs, and the registry holds what it held. */
   async function expectStopped(copy: Copy, failed: string[]) {
     copy.git('add', '--all');
@@ -145,15 +143,15 @@ describe('nothing reaches the registry', () => {
   }
 
   test('from the pull request of a fork, which needs no token, no setting and no registry', async () => {
-    const copy = makeCopy().cheapen(pass);
+    const copy = makeCopy().shorten();
     copy.commit();
     const head = { ref: 'main', repo: { fork: true, full_name: 'stranger/fork' } };
     copy.write(
-      'fork.json',
+      '.git/fork.json',
       JSON.stringify({ number: 7, pull_request: { number: 7, head, base: { ref: 'main' } } }),
     );
     const before = await contents();
-    const args = ['pull_request', '--eventpath', 'fork.json', '--var', 'REGISTRY=localhost:1'];
+    const args = ['pull_request', '--eventpath', '.git/fork.json', '--var', 'REGISTRY=localhost:1'];
     const jobs = ends(['bare', 'devcontainer', 'image', 'lint', 'pipeline'], 'succeeded');
     const run = await expectRun(copy, args, { green: true, jobs });
     expect(Object.keys(run.jobs)).toHaveLength(5);
@@ -162,27 +160,26 @@ describe('nothing reaches the registry', () => {
   });
 
   test('of an app that only the integration test sees to be broken', async () => {
-    const copy = makeCopy().cheapen(pass);
+    const copy = makeCopy().shorten();
     // Its user of Redis may not touch this key: the app alone is as good as ever, the stack is not.
     copy.edit('src/redis.ts', (text) => text.replace("countKey = 'visits'", "countKey = 'hits'"));
     await expectStopped(copy, ['image']);
   });
 
   test('when a unit test fails', async () => {
-    const copy = makeCopy().cheapen({ ...pass, test: 'jest test/unit/broken' });
-    const broken = "import { expect, test } from '@jest/globals';\ntest('1', () => expect(1).toBe(2));\n";
-    copy.write('test/unit/broken.test.ts', broken);
+    const copy = makeCopy().shorten();
+    copy.write('test/unit/one.test.ts', testThatExpects(2));
     await expectStopped(copy, ['bare', 'devcontainer']);
   });
 
   test('when the linters find an error in a script', async () => {
-    const copy = makeCopy().cheapen(pass);
+    const copy = makeCopy().hollow();
     copy.write('broken.sh', '#!/bin/sh\ncd $1\n');
     await expectStopped(copy, ['lint']);
   });
 
   test('when an action is not pinned', async () => {
-    const copy = makeCopy().cheapen(pass);
+    const copy = makeCopy().hollow();
     const workflow = '.github/workflows/pipeline.yml';
     copy.edit(workflow, (text) => text.replace(/actions\/checkout@\w+ # \S+/, 'actions/checkout@v7'));
     await expectStopped(copy, ['lint']);
