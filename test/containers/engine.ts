@@ -15,6 +15,9 @@ const label = `counter.test=${run}`;
 const endings: (() => unknown)[] = [];
 const projects = new Set<string>();
 
+/** Registers what removeAll() has to do, the latest first. */
+export const atEnd = (ending: () => unknown) => endings.push(ending);
+
 /** Images to test instead of building them: the variables that docker-compose.yml knows. */
 export const given = { app: process.env.APP_IMAGE, nginx: process.env.NGINX_IMAGE };
 
@@ -135,6 +138,7 @@ export function copyRepository(name: string, owner?: number): string {
 
 /** Registers a Compose project that something else starts, so that its logs are shown and it is removed. */
 export function adoptProject(name: string): void {
+  if (projects.has(name)) return;
   projects.add(name);
   endings.push(async () => {
     const ofProject = `label=com.docker.compose.project=${name}`;
@@ -272,5 +276,6 @@ function withLogs(body: () => Promise<unknown>): () => Promise<void> {
 }
 
 /** Like jest's test and beforeAll, with the containers' logs on failure and minutes to spare. */
-export const scenario = (name: string, body: () => Promise<unknown>) => test(name, withLogs(body), 180_000);
+export const scenario = (name: string, body: () => Promise<unknown>, limit = 180_000) =>
+  test(name, withLogs(body), limit);
 export const prepare = (body: () => Promise<unknown>) => beforeAll(withLogs(body), 300_000);

@@ -1,0 +1,298 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { afterAll, expect } from '@jest/globals';
+import { waitFor } from '../processes.ts';
+import {
+  adoptProject,
+  atEnd,
+  attempt,
+  copyRepository,
+  createVolume,
+  docker,
+  execute,
+  inspect,
+  prepare,
+  removeAll,
+  scenario,
+  startContainer,
+} from './engine.ts';
+
+const cli = join(process.cwd(), 'node_modules/@devcontainers/cli/devcontainer.js');
+
+/** A user whose uid is not the images': a new one if we are root, else whoever runs the tests. */
+const user = createUser();
+const directory = copyRepository('Dev.Copy', user.uid);
+const workspace = `/workspaces/${basename(directory)}`;
+let container: string;
+let seconds: { first: number; second?: number };
+
+prepare(async () => {
+  const began = Date.now();
+  await up();
+  await waitFor(async () => (await ask('/')).code === 0, 'the first answer', 60_000);
+  seconds = { first: (Date.now() - began) / 1000 };
+});
+afterAll(async () => {
+  process.stdout.write(`seconds from devcontainer up to an answer: ${JSON.stringify(seconds)}\n`);
+  await removeAll();
+}, 120_000);
+
+function createUser(): { uid: number; prefix: string[]; home: string } {
+  const home = mkdtempSync(join(tmpdir(), 'counter-home-'));
+  atEnd(() => rmSync(home, { recursive: true, force: true }));
+  const own = process.getuid?.() ?? 1000;
+  if (own !== 0) return { uid: own, prefix: [], home };
+  const uid = 20_000 + Math.floor(Math.random() * 10_000);
+  const name = `counter-${uid}`; // the client wants one
+  execFileSync('useradd', ['--uid', String(uid), '--no-create-home', '--home-dir', home, name], {
+    stdio: 'pipe',
+  });
+  execFileSync('chown', [`${uid}:${uid}`, home]);
+  atEnd(() => attempt('userdel', [name]));
+  atEnd(() => rmSync(join(tmpdir(), `devcontainercli-${name}`), { recursive: true, force: true }));
+  const { gid } = statSync('/var/run/docker.sock');
+  const id = String(uid);
+  return { uid, home, prefix: ['setpriv', '--reuid', id, '--regid', id, '--groups', String(gid)] };
+}
+
+/** What the dev container's client prints as its last line. */
+interface Outcome {
+  outcome: string;
+  containerId: string;
+  composeProjectName: string;
+  remoteWorkspaceFolder: string;
+}
+
+async function up(variables: NodeJS.ProcessEnv = {}, ...options: string[]): Promise<void> {
+  const [command, ...args] = [
+    ...user.prefix,
+    process.execPath,
+    cli,
+    'up',
+    '--workspace-folder',
+    directory,
+    ...options,
+  ];
+  const output = await execute(command as string, args, { env: { HOME: user.home, ...variables } });
+  const outcome = parseOutcome(output);
+  container = outcome.containerId;
+  expect(outcome.remoteWorkspaceFolder).toBe(workspace);
+}
+
+/** Registers the project for removal. */
+function parseOutcome(output: string): Outcome {
+  const outcome = JSON.parse(/^\{"outcome".*$/m.exec(output)?.[0] ?? '{}') as Outcome;
+  expect(outcome).toMatchObject({ outcome: 'success' });
+  adoptProject(outcome.composeProjectName);
+  return outcome;
+}
+
+/** Runs a shell command in the workspace, as its user. */
+const shell = (command: string, input = '') =>
+  attempt('docker', ['exec', '--interactive', '--workdir', workspace, container, 'bash', '-c', command], {
+    input,
+  });
+
+/** Asks as the editor's preview does. */
+const ask = (path: string) => shell(`curl --fail --silent http://localhost:8080${path}`);
+
+/** Saves a file of the workspace on the host. */
+function edit(file: string, change: (text: string) => string): void {
+  const path = join(directory, file);
+  const before = readFileSync(path, 'utf8');
+  const after = change(before);
+  expect(after).not.toBe(before);
+  writeFileSync(path, after);
+}
+
+let saves = 0;
+/** Saves a new answer and resolves to the milliseconds until no worker gave the old one any more. */
+async function timeSave(): Promise<number> {
+  saves += 1;
+  const answer = `saved-${saves}`;
+  const watching = shell(`node - ${answer}`, watcher);
+  await shell('sleep 1'); // the watcher asks by then; what it saw earlier is not counted
+  const saved = Date.now();
+  edit('src/routes.ts', (text) => text.replace(/ctx\.body = '[^']*\\n';/, `ctx.body = '${answer}\\n';`));
+  const { code, output } = await watching;
+  expect([code, output]).toEqual([0, expect.stringMatching(/^\d+\n$/)]);
+  return Number(output) - saved;
+}
+
+/** Four visitors, each on new connections to nginx, until two seconds have brought only new answers. */
+const watcher = `
+const http = require('node:http');
+let lastOld = 0, firstNew = 0;
+const ask = () => new Promise((resolve) => {
+  http.get('http://localhost:8080/livez', (answer) => {
+    let text = '';
+    answer.on('data', (part) => { text += part; });
+    answer.on('end', () => resolve(text));
+  }).on('error', () => resolve(''));
+});
+async function visit() {
+  while (!firstNew || Date.now() - lastOld < 2000) {
+    if ((await ask()) === process.argv[2] + '\\n') firstNew ||= Date.now();
+    else lastOld = Date.now();
+    await new Promise((resume) => setTimeout(resume, 50));
+  }
+}
+Promise.all(Array.from({ length: 4 }, visit)).then(() => console.log(Math.max(firstNew, lastOld)));
+setTimeout(() => process.exit(1), 60000).unref();
+`;
+
+scenario(
+  'opening it is all that is needed: the page is there, on the port that opens as a preview',
+  async () => {
+    expect(await ask('/')).toEqual({
+      code: 0,
+      output: expect.stringMatching(/^I've been seen \d+ times\.\n$/),
+    });
+    const [command, ...args] = [
+      ...[...user.prefix, process.execPath, cli, 'read-configuration', '--workspace-folder', directory],
+    ];
+    const output = await execute(command as string, args, { env: { HOME: user.home } });
+    const { configuration } = JSON.parse(/^\{"configuration".*$/m.exec(output)?.[0] ?? '{}');
+    expect(configuration).toMatchObject({
+      forwardPorts: [8080],
+      portsAttributes: { 8080: { onAutoForward: 'openPreview' } },
+      otherPortsAttributes: { onAutoForward: 'ignore' },
+    });
+  },
+);
+
+scenario('the override is no longer than 15 lines', async () => {
+  const lines = readFileSync('.devcontainer/docker-compose.yml', 'utf8').trimEnd().split('\n');
+  expect(lines.length).toBeLessThanOrEqual(15);
+});
+
+scenario("its user is not root and has the host's uid; what it needs to write is its own", async () => {
+  const { output } = await shell(
+    'id -u; touch here node_modules/here dist/here && stat -c %u here node_modules dist',
+  );
+  const { uid } = user;
+  expect(output).toBe(`${uid}\n${uid}\n${uid}\n${uid}\n`);
+  expect(statSync(join(directory, 'here')).uid).toBe(uid);
+  expect(statSync(join(directory, 'node_modules')).uid).toBe(uid); // the mount points on the host
+  await shell('rm here node_modules/here dist/here');
+});
+
+scenario('git works in it, and sees no change', async () => {
+  expect(await shell('git status --porcelain')).toEqual({ code: 0, output: '' });
+  expect(await shell('git commit --allow-empty --message x')).toMatchObject({
+    code: 128,
+    output: expect.stringContaining('tell me who you are'), // the editor does
+  });
+});
+
+scenario('it has the tools of the trade', async () => {
+  for (const command of [
+    ...['git --version', 'curl --version', 'redis-cli --version', 'nginx -v', 'redis-server --version'],
+    ...['docker --version', 'docker compose version', 'docker buildx version', 'act --version'],
+    ...['npx biome --version', 'npx tsc --version', 'npx devcontainer --version'],
+  ]) {
+    expect([command, await shell(command)]).toEqual([command, expect.objectContaining({ code: 0 })]);
+  }
+  expect((await shell('redis-cli -u "$REDIS_URL" --no-auth-warning mget visits')).output).toMatch(/^\d+\n/);
+});
+
+scenario('a save on the host is answered by all workers at once', async () => {
+  const milliseconds = [await timeSave(), await timeSave()];
+  process.stdout.write(
+    `milliseconds from a save to the new answer of all workers: ${milliseconds.join(', ')}\n`,
+  );
+  expect(Math.min(...milliseconds)).toBeLessThan(15_000); // about one second where nothing else is done
+});
+
+scenario(
+  'npm test passes in it',
+  async () => {
+    const { code, output } = await shell('npm test');
+    expect([code, output]).toEqual([0, expect.stringMatching(/^Tests: .* passed/m)]);
+  },
+  400_000,
+);
+
+scenario('opened again, it is as it was; a changed package-lock.json has been heeded', async () => {
+  const began = Date.now();
+  await up();
+  seconds.second = (Date.now() - began) / 1000;
+  await shell('rm -r node_modules/yaml');
+  edit('package-lock.json', (text) => `${text}\n`);
+  await stopProject();
+  await up();
+  await waitFor(async () => (await ask('/')).code === 0, 'an answer', 120_000);
+  expect(
+    (await shell('ls node_modules/yaml/package.json && cmp package-lock.json node_modules/.installed')).code,
+  ).toBe(0);
+});
+
+/** As closing the editor's window does. */
+async function stopProject(): Promise<void> {
+  const project = await docker(
+    'inspect',
+    '--format',
+    '{{index .Config.Labels "com.docker.compose.project"}}',
+    container,
+  );
+  const ids = await docker('ps', '--quiet', '--filter', `label=com.docker.compose.project=${project}`);
+  await docker('stop', '--time', '5', ...ids.split('\n'));
+}
+
+scenario('code that does not compile keeps nobody out, and mending it is enough', async () => {
+  edit('src/routes.ts', (text) => `const mistake: number = 'text';\n${text}`);
+  await stopProject();
+  await up();
+  expect((await ask('/')).code).not.toBe(0);
+  edit('src/routes.ts', (text) => text.replace(/^.*\n/, ''));
+  await waitFor(async () => (await ask('/')).code === 0, 'an answer', 60_000);
+});
+
+scenario('made anew, it still has the history of the shell; it can poll where no events come', async () => {
+  await attempt('docker', ['exec', '--interactive', container, 'bash', '-i'], {
+    input: 'echo remembered\nexit\n',
+  });
+  const before = container;
+  await up({ CHOKIDAR_USEPOLLING: '1' }, '--remove-existing-container');
+  expect(container).not.toBe(before);
+  expect((await shell('cat "$HISTFILE"')).output).toContain('echo remembered');
+  await waitFor(async () => (await ask('/')).code === 0, 'an answer', 60_000);
+  expect((await shell('echo $CHOKIDAR_USEPOLLING')).output).toBe('1\n');
+  expect(await timeSave()).toBeLessThan(15_000);
+});
+
+scenario('it opens beside the first from a clone in a volume, as the editor does it', async () => {
+  const volume = await createVolume();
+  const image = await inspect(container, '.Config.Image');
+  const copy = copyRepository('Volume.Clone');
+  const clone = basename(copy);
+  const bootstrap = await startContainer(
+    ...[
+      '--user',
+      'root',
+      '--volume',
+      `${volume}:/workspaces`,
+      '--volume',
+      '/var/run/docker.sock:/var/run/docker.sock',
+    ],
+    ...[image, 'sleep', '600'],
+  );
+  await docker('cp', copy, `${bootstrap}:/workspaces/${clone}`);
+  await docker('exec', bootstrap, 'chown', '-R', '1000:1000', '/workspaces');
+  const output = await docker(
+    ...['exec', bootstrap, 'node', '/home/node/node_modules/@devcontainers/cli/devcontainer.js', 'up'],
+    ...['--workspace-folder', `/workspaces/${clone}`, '--update-remote-user-uid-default', 'off'],
+    ...['--mount', `type=volume,source=${volume},target=/workspaces,external=true`],
+  );
+  const { containerId } = parseOutcome(output);
+  const visit = ['exec', containerId, 'curl', '--fail', '--silent', 'http://localhost:8080/'];
+  const answer = await waitFor(
+    async () => (await attempt('docker', visit)).output || null,
+    'an answer',
+    60_000,
+  );
+  expect(answer).toMatch(/^I've been seen 1 times/);
+  expect((await ask('/')).code).toBe(0);
+});
