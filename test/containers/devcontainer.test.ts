@@ -26,16 +26,17 @@ const user = createUser();
 const directory = copyRepository('Dev.Copy', user.uid);
 const workspace = `/workspaces/${basename(directory)}`;
 let container: string;
-let seconds: { first: number; second?: number };
+const seconds: { first?: number; second?: number } = {};
 
 prepare(async () => {
   const began = Date.now();
   await up();
   await waitFor(async () => (await ask('/')).code === 0, 'the first answer', 60_000);
-  seconds = { first: (Date.now() - began) / 1000 };
+  seconds.first = (Date.now() - began) / 1000;
 });
 afterAll(async () => {
-  process.stdout.write(`seconds from devcontainer up to an answer: ${JSON.stringify(seconds)}\n`);
+  const { first, second } = seconds;
+  process.stdout.write(`devcontainer up to the first answer: ${first} s; up again: ${second} s\n`);
   await removeAll();
 }, 120_000);
 

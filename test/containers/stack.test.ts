@@ -219,6 +219,21 @@ for (const service of services) {
   });
 }
 
+scenario('when memory is short, remembered ids are forgotten and the count is not', async () => {
+  const before = await stack.visit();
+  const remembered = 80; // a megabyte each, more than Redis may have
+  const { output } = await stack.shell(
+    'redis',
+    `for i in $(seq ${remembered}); do redis-cli --user counter --no-auth-warning \\
+       eval "return redis.call('SET', KEYS[1], string.rep('x', 1000000), 'PX', 600000)" 1 visits:$i; done | sort | uniq -c
+     redis-cli --user counter --no-auth-warning mget $(seq -f visits:%g ${remembered}) | cut -c 1 | sort | uniq -c`,
+  );
+  const [, kept] = /^\s*80 OK\n[\s\S]*?(\d+) x\n$/.exec(output) ?? [];
+  expect(Number(kept)).toBeGreaterThan(0);
+  expect(Number(kept)).toBeLessThan(remembered);
+  expect(await stack.visit()).toBe(before + 1);
+});
+
 // ----------------------------------------------------------------------------------------------------- rollout
 
 const rollout = (image: string, variables?: NodeJS.ProcessEnv) =>
