@@ -1,0 +1,289 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { startLoad } from '../faults/load.ts';
+import { type App, freePort, type Redis, request, startApp, stopAll, waitFor } from '../processes.ts';
+import { type Bar, type Point, plot } from './plot.ts';
+import {
+  type Stack,
+  startBareNode,
+  startCeiling,
+  startExpress,
+  startThisStack,
+  startTutorial,
+  stopStacks,
+} from './stacks.ts';
+import { median, type Round, visit } from './wrk.ts';
+
+const rounds = Number(process.env.ROUNDS || 9);
+const seconds = Number(process.env.SECONDS || 4);
+const connections = 64;
+const minute = 60_000;
+
+const report: string[] = [];
+const stacks: Stack[] = [];
+let bars: Bar[] = [];
+const points: Point[] = [];
+
+const say = (line = '') => {
+  report.push(line);
+  process.stdout.write(`${line}\n`);
+};
+const number = (value: number, digits = 0) =>
+  value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+beforeAll(async () => {
+  provide({ wrk: 'wrk', '/usr/bin/gunicorn': 'gunicorn python3-flask python3-redis' });
+  execFileSync('npm', ['ci', '--silent'], { cwd: __dirname });
+  const [{ model } = { model: 'unknown' }] = cpus();
+  say('# Benchmark');
+  say();
+  say(
+    'Made by `npm run bench`, which writes this file and `plot.svg`. This folder is the template’s own: a copy',
+  );
+  say('can delete it, and the script `bench` in package.json.');
+  say();
+  say(
+    `${new Date().toISOString().slice(0, 10)} · ${availableParallelism()} × ${model.trim()}, ` +
+      `${number(totalmem() / 2 ** 30)} GiB · Node.js ${process.versions.node} · ${versionOf('nginx', '-v')} · ` +
+      `${versionOf('redis-server', '--version')} · load and all services on this one machine`,
+  );
+  say();
+  say('![The results as a plot](plot.svg)');
+  stacks.push(await startThisStack(), await startCeiling(), await startTutorial(), await startExpress());
+}, 5 * minute);
+
+afterAll(async () => {
+  if (bars.length > 0 && points.length > 1) {
+    writeFileSync(join(__dirname, 'plot.svg'), plot(bars, points));
+    writeFileSync(join(__dirname, 'README.md'), `${report.join('\n')}\n`);
+  }
+  await stopStacks();
+  await stopAll();
+}, minute);
+
+/** Installs what is missing on Debian as root, or says what is. */
+function provide(needs: Record<string, string>): void {
+  for (const [command, packages] of Object.entries(needs)) {
+    if (spawnSync('sh', ['-c', `command -v ${command}`]).status === 0) continue;
+    const install = `apt-get install --yes --no-install-recommends ${packages}`;
+    if (process.getuid?.() !== 0) throw new Error(`the benchmark needs ${command}: \`sudo ${install}\``);
+    execFileSync('sh', ['-c', `apt-get -qq update && DEBIAN_FRONTEND=noninteractive ${install}`]);
+  }
+}
+
+function versionOf(command: string, flag: string): string {
+  const { stdout, stderr } = spawnSync(command, [flag], { encoding: 'utf8' });
+  return `${command} ${/\d+\.\d+\.\d+/.exec(stdout + stderr)}`;
+}
+
+/** Commands that clients have sent so far; what a script calls is no command of a client. */
+async function commandsOf(redis: Redis): Promise<number> {
+  const text = String(await redis.command('INFO', 'commandstats'));
+  const calls = (name: string) => Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(text)?.[1] ?? 0);
+  return ['eval', 'evalsha', 'incr', 'ping'].reduce((sum, name) => sum + calls(name), 0);
+}
+
+test(
+  'visits a second: this stack against its ceiling, the tutorial and Express',
+  async () => {
+    const results = new Map<Stack, Round[]>(stacks.map((stack) => [stack, []]));
+    const commands = new Map<Stack, number>();
+    for (const stack of stacks) await visit(stack.port, connections, 2); // warm
+    for (let round = 0; round < rounds; round++) {
+      for (const stack of stacks) {
+        const before = stack.redis && (await commandsOf(stack.redis));
+        const result = await visit(stack.port, connections, seconds);
+        results.get(stack)?.push(result);
+        if (stack.redis) {
+          const sent = (await commandsOf(stack.redis)) - (before ?? 0);
+          commands.set(stack, sent / result.visits);
+        }
+      }
+    }
+    const [ours] = stacks as [Stack];
+    const medianOf = (stack: Stack, of: (round: Round) => number) =>
+      median((results.get(stack) ?? []).map(of));
+    // Of each round its own ratio: what disturbs the machine disturbs neighbours alike.
+    const ratioTo = (stack: Stack) =>
+      median(
+        (results.get(ours) ?? []).map(
+          ({ perSecond }, round) => perSecond / (results.get(stack)?.[round]?.perSecond ?? Number.NaN),
+        ),
+      );
+    say();
+    say(`## Visits a second`);
+    say();
+    say(`${connections} keep-alive connections, ${rounds} rounds of ${seconds} s in turn, medians.`);
+    say();
+    say('| stack | visits a second | p50 ms | p99 ms | commands to Redis a visit | this stack is × |');
+    say('| --- | ---: | ---: | ---: | ---: | ---: |');
+    for (const stack of stacks) {
+      const cells = [
+        stack.name,
+        number(medianOf(stack, (round) => round.perSecond)),
+        number(
+          medianOf(stack, (round) => round.p50),
+          1,
+        ),
+        number(
+          medianOf(stack, (round) => round.p99),
+          1,
+        ),
+        commands.has(stack) ? number(commands.get(stack) as number, 2) : '–',
+        number(ratioTo(stack), 2),
+      ];
+      say(`| ${cells.join(' | ')} |`);
+    }
+    bars = stacks.map((stack) => ({
+      name: stack.name,
+      perSecond: medianOf(stack, (round) => round.perSecond),
+    }));
+    const [, ceiling, tutorial, express] = stacks as [Stack, Stack, Stack, Stack];
+    expect(commands.get(ours)).toBeLessThanOrEqual(0.2);
+    expect({
+      tutorial: ratioTo(tutorial) >= 5,
+      express: ratioTo(express) >= 3,
+      ceiling: ratioTo(ceiling) >= 0.85,
+    }).toEqual({ tutorial: true, express: true, ceiling: true });
+  },
+  20 * minute,
+);
+
+test(
+  'as load grows a visit costs fewer commands to Redis',
+  async () => {
+    const [{ port, redis }] = stacks as [Required<Stack>];
+    say();
+    say('## As load grows');
+    say();
+    say('| connections | visits a second | p99 ms | commands to Redis a visit |');
+    say('| ---: | ---: | ---: | ---: |');
+    for (const count of [1, 4, 16, 64, 256]) {
+      const before = await commandsOf(redis);
+      const { visits, perSecond, p99 } = await visit(port, count, seconds);
+      const commands = ((await commandsOf(redis)) - before) / visits;
+      points.push({ connections: count, commands });
+      say(`| ${count} | ${number(perSecond)} | ${number(p99, 1)} | ${number(commands, 2)} |`);
+    }
+    expect(points.at(-1)?.commands).toBeLessThan(0.2);
+  },
+  5 * minute,
+);
+
+test(
+  'latency at half load',
+  async () => {
+    const [{ port }] = stacks as [Stack];
+    const rate = Math.round((bars[0]?.perSecond ?? 2_000) / 2);
+    const load = startLoad({ to: { port }, clients: connections, rate, visits: rate * 2 * seconds });
+    const { p50, p99, max } = await load.ended;
+    say();
+    say(
+      `At half of its speed, ${number(rate)} visits a second: p50 ${number(p50, 1)}, p99 ${number(p99, 1)}, `,
+    );
+    say(`max ${number(max, 1)} ms.`);
+    expect(p99).toBeLessThan(100);
+  },
+  5 * minute,
+);
+
+test(
+  'workers, starts and reloads',
+  async () => {
+    await stopStacks();
+    await stopAll();
+    say();
+    say('## Workers');
+    say();
+    say('| workers | visits a second | p99 ms |');
+    say('| ---: | ---: | ---: |');
+    const counts = [1, 2, 4];
+    const running = new Map<number, Stack>();
+    for (const workers of counts) running.set(workers, await startThisStack(workers));
+    const results = new Map<number, Round[]>(counts.map((workers) => [workers, []]));
+    for (let round = 0; round < Math.ceil(rounds / 2); round++) {
+      for (const [workers, { port }] of running) {
+        results.get(workers)?.push(await visit(port, connections, seconds));
+      }
+    }
+    for (const workers of counts) {
+      const all = results.get(workers) ?? [];
+      const perSecond = median(all.map((round) => round.perSecond));
+      const p99 = median(all.map((round) => round.p99));
+      say(`| ${workers} | ${number(perSecond)} | ${number(p99, 1)} |`);
+    }
+
+    const reloads: number[] = [];
+    const { app } = running.get(2) as { app: App };
+    for (let nth = 1; nth <= rounds; nth++) {
+      const begin = performance.now();
+      app.kill('SIGHUP');
+      await app.waitForLog(/^reloaded/, { nth });
+      reloads.push(performance.now() - begin);
+    }
+    await stopAll();
+
+    const starts = { this: [] as number[], bare: [] as number[] };
+    for (let round = 0; round < rounds; round++) {
+      starts.this.push(
+        await timeStart(async () => (await startApp({ env: { WEB_CONCURRENCY: '2' } })).address),
+      );
+      starts.bare.push(await timeStart(startBareNode));
+      await stopStacks();
+      await stopAll();
+    }
+    say();
+    say('## Starts and sizes');
+    say();
+    say('| what | |');
+    say('| --- | ---: |');
+    say(`| from start to the first visit, two workers | ${number(median(starts.this))} ms |`);
+    say(`| the same for node:http alone, one process | ${number(median(starts.bare))} ms |`);
+    say(`| reload of two workers, SIGHUP to new code serving | ${number(median(reloads))} ms |`);
+    for (const [what, value] of await measureImages()) say(`| ${what} | ${value} |`);
+  },
+  10 * minute,
+);
+
+async function timeStart(start: () => Promise<Parameters<typeof request>[0]>): Promise<number> {
+  const begin = performance.now();
+  const address = await start();
+  await waitFor(async () => (await request(address)).status === 200, 'the first visit');
+  return performance.now() - begin;
+}
+
+/** Of the images, if there is an engine: sizes, and the time until a container answers. */
+async function measureImages(): Promise<[string, string][]> {
+  if (spawnSync('docker', ['info']).status !== 0) return [['images', 'no Docker engine here']];
+  const docker = (...args: string[]) => execFileSync('docker', args, { encoding: 'utf8' }).trim();
+  const rows: [string, string][] = [];
+  const bare = 'node:26-trixie-slim'; // what the app's image begins with (deploy/Dockerfile)
+  const sizeOf = (image: string) => Number(docker('image', 'inspect', '--format', '{{.Size}}', image)) / 1e6;
+  const build = ['build', '--quiet', '--file', 'deploy/Dockerfile', '--target'];
+  const app = docker(...build, 'app', '.');
+  rows.push(['image of the app', `${number(sizeOf(app))} MB, of which Node.js ${number(sizeOf(bare))} MB`]);
+  rows.push(['image of nginx', `${number(sizeOf(docker(...build, 'nginx', '.')))} MB`]);
+  const code = "require('node:http').createServer((_, answer) => answer.end('1')).listen(8080)";
+  for (const [what, image, command] of [
+    ['from `docker run` to the first visit', app, []],
+    ['the same for node:http alone', bare, ['node', '-e', code]],
+  ] as const) {
+    const times: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      const port = await freePort();
+      const publish = ['--publish', `127.0.0.1:${port}:8080`, '--env', 'LISTEN=8080'];
+      let container = '';
+      const time = await timeStart(async () => {
+        container = docker('run', '--detach', ...publish, image, ...command);
+        return { port };
+      });
+      docker('rm', '--force', container);
+      times.push(time);
+    }
+    rows.push([what, `${number(median(times))} ms`]);
+  }
+  return rows;
+}

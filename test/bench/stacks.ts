@@ -1,0 +1,126 @@
+/** The stacks that are compared, each on a Redis of its own, all at the same time and only one at work. */
+import { spawn } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  type App,
+  freePort,
+  nginxArguments,
+  type Redis,
+  request,
+  startApp,
+  startNginx,
+  startRedis,
+  temporaryDirectory,
+  waitFor,
+} from '../processes.ts';
+
+export interface Stack {
+  name: string;
+  port: number;
+  redis?: Redis;
+  app?: App;
+}
+
+const endings: (() => Promise<unknown>)[] = [];
+
+/** Ends what this file has started itself; stopAll() ends the rest. */
+export async function stopStacks(): Promise<void> {
+  for (let end = endings.pop(); end; end = endings.pop()) await end();
+}
+
+function start(command: string, args: string[], env: Record<string, string> = {}): void {
+  const child = spawn(command, args, {
+    cwd: __dirname,
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  endings.push(async () => {
+    if (child.exitCode !== null) return;
+    const exited = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGTERM');
+    await exited;
+  });
+}
+
+/** As it is shipped: Redis' append-only file included, which the others go without. */
+export async function startThisStack(workers = 2): Promise<Stack> {
+  const redis = await startRedis({ appendOnly: true });
+  const socketPath = join(temporaryDirectory(), 'app.sock');
+  const env = { REDIS_URL: redis.url, LISTEN: socketPath, WEB_CONCURRENCY: String(workers) };
+  const app = await startApp({ env });
+  const { port } = await startNginx(socketPath);
+  return { name: 'this stack', port, redis, app };
+}
+
+export async function startCeiling(): Promise<Stack> {
+  const socketPath = join(temporaryDirectory(), 'app.sock');
+  start(process.execPath, ['ceiling.mjs'], { LISTEN: socketPath, WEB_CONCURRENCY: '2' });
+  await waitFor(() => existsSync(socketPath), 'the ceiling to listen');
+  const { port } = await startNginx(socketPath);
+  return { name: 'Koa that counts nothing, same nginx', port };
+}
+
+export async function startExpress(): Promise<Stack> {
+  const redis = await startRedis();
+  const ports = [await freePort(), await freePort()];
+  for (const port of ports) {
+    start(process.execPath, ['express.mjs'], {
+      REDIS_URL: redis.url,
+      LISTEN: String(port),
+      NODE_ENV: 'production',
+    });
+  }
+  for (const port of ports) await waitFor(() => request({ port }), 'Express to listen', 20_000);
+  const port = await startPlainNginx(ports);
+  return { name: 'Express × 2, an INCR a visit, plain nginx', port, redis };
+}
+
+export async function startTutorial(): Promise<Stack> {
+  const redis = await startRedis();
+  const behind = await freePort();
+  const gunicorn = '/usr/bin/gunicorn'; // Debian's: one from elsewhere would not find Debian's Flask
+  const args = ['--workers', '4', '--bind', `127.0.0.1:${behind}`, '--log-level', 'warning', 'tutorial:app'];
+  start(gunicorn, args, { REDIS_URL: redis.url, PYTHONDONTWRITEBYTECODE: '1' });
+  const port = await startPlainNginx([behind]);
+  return { name: 'the tutorial: Flask, Gunicorn × 4, plain nginx', port, redis };
+}
+
+/** Node.js and nothing else: what any start costs. */
+export async function startBareNode(): Promise<{ port: number }> {
+  const port = await freePort();
+  start(process.execPath, [
+    '-e',
+    `require('node:http').createServer((_, answer) => answer.end('1')).listen(${port})`,
+  ]);
+  return { port };
+}
+
+/** nginx as one writes it first: `proxy_pass`, and everything else as it comes. */
+async function startPlainNginx(behind: number[]): Promise<number> {
+  const directory = temporaryDirectory();
+  const port = await freePort();
+  const file = join(directory, 'nginx.conf');
+  writeFileSync(
+    file,
+    `worker_processes auto;
+    pid ${directory}/nginx.pid;
+    events { worker_connections 1024; }
+    http {
+      access_log ${directory}/access.log;
+      client_body_temp_path ${directory}/body;
+      proxy_temp_path ${directory}/proxy;
+      fastcgi_temp_path ${directory}/fastcgi;
+      uwsgi_temp_path ${directory}/uwsgi;
+      scgi_temp_path ${directory}/scgi;
+      upstream app { ${behind.map((to) => `server 127.0.0.1:${to};`).join(' ')} }
+      server {
+        listen ${port};
+        location / { proxy_pass http://app; proxy_set_header Host $host; }
+      }
+    }`,
+  );
+  start('nginx', nginxArguments(file, directory));
+  await waitFor(async () => (await request({ port })).status === 200, 'a plain stack to answer', 20_000);
+  return port;
+}
