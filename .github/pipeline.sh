@@ -207,7 +207,7 @@ verdict() { # RESULTS: a job and its result a line. What this event must have ru
 }
 
 close() { # whatever a failed step left open
-  docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs docker rm --force --volumes 2>/dev/null || true
+  docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs -r docker rm --force --volumes
   docker compose down --volumes --remove-orphans --timeout 1
 }
 
