@@ -54,7 +54,7 @@ export const delay = (milliseconds: number) =>
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
   what = 'the condition',
-  limit = 10_000,
+  limit = 60_000,
 ): Promise<Exclude<T, false | undefined | null>> {
   const end = performance.now() + limit;
   for (;;) {
@@ -73,15 +73,22 @@ export async function waitFor<T>(
 }
 
 /**
- * How many times slower this machine is now than one that has nothing else to do: a promise of milliseconds is
- * kept or broken by the code, not by what runs beside the tests.
+ * The milliseconds that something takes on a machine that has nothing else to do: a promise is kept or broken by
+ * the code, not by what runs beside the tests. The yardstick is how long Node takes to start, before and after.
  */
-export function slowdown(): number {
+export async function timeOf(action: () => Promise<unknown>): Promise<number> {
+  const before = slowdown();
+  const begin = performance.now();
+  await action();
+  const time = performance.now() - begin;
+  return time / Math.max(before, slowdown());
+}
+
+function slowdown(): number {
   const begin = performance.now();
   spawnSync(process.execPath, ['--eval', '0']);
-  return Math.max(1, (performance.now() - begin) / startOfNode);
+  return Math.max(1, (performance.now() - begin) / 40);
 }
-const startOfNode = 60; // milliseconds
 
 /** A new empty directory, removed by stopAll(). */
 export function temporaryDirectory(): string {
@@ -274,13 +281,13 @@ export interface Load {
 }
 
 /**
- * Visits on so many connections, until it is stopped. The pause between an answer and the next visit, 4 ms by
+ * Visits on so many connections, until it is stopped. The pause between an answer and the next visit, 10 ms by
  * default, leaves some of the machine to what is tested.
  */
 export function startLoad(
   to: Address,
   connections: number,
-  { keepAlive = true, pause = 4 }: { keepAlive?: boolean; pause?: number } = {},
+  { keepAlive = true, pause = 10 }: { keepAlive?: boolean; pause?: number } = {},
 ): Load {
   const tally: Tally = { numbers: [], statuses: {}, errors: [], slowest: 0 };
   const agent = new Agent({ keepAlive, maxSockets: connections });
@@ -400,7 +407,13 @@ export interface Nginx extends Running {
  *
  * @throws if the file no longer says what is replaced here.
  */
-export function writeNginxConfiguration(to: { port: number; socketPath: string; directory: string }): string {
+export function writeNginxConfiguration(to: {
+  port: number;
+  socketPath: string;
+  directory: string;
+  /** src/static by default. */
+  files?: string;
+}): string {
   let text = readFileSync(join(root, 'deploy/nginx.conf'), 'utf8');
   function replace(what: string, times: number, by: string): void {
     const parts = text.split(what);
@@ -411,7 +424,7 @@ export function writeNginxConfiguration(to: { port: number; socketPath: string; 
   }
   replace('listen 8080 ', 1, `listen ${to.port} `);
   replace('unix:/run/app/app.sock', 2, `unix:${to.socketPath}`);
-  replace('root /srv/static;', 1, `root ${join(root, 'src/static')};`);
+  replace('root /srv/static;', 1, `root ${to.files ?? join(root, 'src/static')};`);
   // Node's pipes are sockets, which cannot be opened by their names in /dev.
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
   replace(' /tmp/nginx', 6, ` ${to.directory}/nginx`);
@@ -421,16 +434,19 @@ export function writeNginxConfiguration(to: { port: number; socketPath: string; 
 }
 
 /** nginx with deploy/nginx.conf in front of the app on the given socket. */
-export async function startNginx(socketPath: string, options: { port?: number } = {}): Promise<Nginx> {
+export async function startNginx(
+  socketPath: string,
+  options: { port?: number; files?: string } = {},
+): Promise<Nginx> {
   const directory = temporaryDirectory();
   const port = options.port ?? (await freePort());
-  const configuration = writeNginxConfiguration({ port, socketPath, directory });
+  const configuration = writeNginxConfiguration({ ...options, port, socketPath, directory });
   const nginx = run('nginx', nginxArguments(configuration, directory));
   endings.push(async () => {
     nginx.kill('SIGTERM');
     await nginx.exited;
   });
-  await waitFor(() => request({ port }, '/robots.txt'), 'nginx to listen').catch((error) => {
+  await waitFor(() => request({ port }, '/favicon.svg'), 'nginx to listen').catch((error) => {
     throw new Error(`nginx did not start:\n${nginx.output()}`, { cause: error });
   });
   return {
@@ -463,6 +479,30 @@ export function checkNginx(
 }
 
 // --------------------------------------------------------------------------------------------------------- app
+
+/** `npm run NAME`, in a process group of its own, which stopAll() ends as a whole. */
+export function startScript(
+  name: string,
+  options: { cwd?: string; env?: Record<string, string> } = {},
+): Running {
+  const { PATH, HOME } = process.env;
+  const env = { PATH, HOME, ...options.env };
+  const script = run('npm', ['run', '--silent', name], { env, cwd: options.cwd ?? root, group: true });
+  endings.push(async () => {
+    killIfRunning(-script.pid, 'SIGKILL');
+    await script.exited;
+  });
+  return script;
+}
+
+/** The lines of JSON in an output. */
+export function readLog(output: string): LogLine[] {
+  return output
+    .split('\n')
+    .slice(0, -1)
+    .filter((line) => line.startsWith('{"level"'))
+    .map((line) => JSON.parse(line));
+}
 
 export interface LogLine {
   level: string;
@@ -502,7 +542,7 @@ export async function startApp(options: AppOptions = {}): Promise<App> {
     throw new Error(`the app ended (${signal ?? code}) before it served:\n${app.output()}`);
   });
   failed.catch(() => {}); // it may end later, as it should
-  await Promise.race([app.waitForLog(/^serving /, { limit: 20_000 }), failed]);
+  await Promise.race([app.waitForLog(/^serving /), failed]);
   return app;
 }
 
@@ -516,7 +556,7 @@ export async function spawnApp(options: AppOptions = {}): Promise<App> {
       // Only what is given: settings of the developer's own shell have no part in a test.
       env: {
         PATH: process.env.PATH,
-        NODE_V8_COVERAGE: process.env.COVERAGE_OF_PROCESSES,
+        NODE_V8_COVERAGE: process.env.COVERAGE_OF_PROCESSES && join(root, process.env.COVERAGE_OF_PROCESSES),
         ...options.env,
         LISTEN: listen,
       },
@@ -536,19 +576,13 @@ export async function spawnApp(options: AppOptions = {}): Promise<App> {
     await primary.exited;
   });
 
-  const log = () =>
-    primary
-      .output()
-      .split('\n')
-      .slice(0, -1)
-      .filter((line) => line.startsWith('{"level"'))
-      .map((line) => JSON.parse(line) as LogLine);
+  const log = () => readLog(primary.output());
   return {
     ...primary,
     address: listen.includes('/') ? { socketPath: listen } : addressOf(listen),
     log,
     workers,
-    async waitForLog(message, { nth = 1, limit = 10_000 } = {}) {
+    async waitForLog(message, { nth = 1, limit = 60_000 } = {}) {
       try {
         return await waitFor(
           () => log().filter(({ msg }) => message.test(msg))[nth - 1],

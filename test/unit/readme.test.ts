@@ -1,0 +1,20 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from '@jest/globals';
+import { settings } from '../../src/config.ts';
+
+test("the README's table of settings is the one in the code", () => {
+  const readme = readFileSync('README.md', 'utf8');
+  const [, table = ''] =
+    /^\| setting \| default \| meaning \|\n\| [-| ]+ \|\n((?:\|.*\n)+)/m.exec(readme) ?? [];
+  const rows = table
+    .trimEnd()
+    .split('\n')
+    .map((row) => row.split(/(?<!\\)\|/).map((cell) => cell.trim()));
+  expect(rows.map(([, name, value, meaning]) => [name, value, meaning])).toEqual(
+    Object.values(settings).map(({ name, default: value, meaning }) => [
+      `\`${name}\``,
+      value === undefined ? '' : `\`${value}\``,
+      meaning,
+    ]),
+  );
+});
