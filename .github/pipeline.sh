@@ -60,7 +60,7 @@ start() { # npm start answers. Under act the developer may have port 8080 in use
 
 login() {
   case $REGISTRY in
-    ghcr.io) docker login ghcr.io --username "$GITHUB_ACTOR" --password-stdin <<<"$GITHUB_TOKEN" ;;
+    ghcr.io) docker login ghcr.io --username "${GITHUB_ACTOR:?}" --password-stdin <<<"${GITHUB_TOKEN:?}" ;;
     # GitHub's token is shown to GitHub alone; another registry has its own, or asks for none
     *) [ -z "${REGISTRY_TOKEN:-}" ] ||
       docker login "$REGISTRY" --username "${REGISTRY_USER:-}" --password-stdin <<<"$REGISTRY_TOKEN" ;;
