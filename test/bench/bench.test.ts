@@ -4,7 +4,7 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { startLoad } from '../faults/load.ts';
-import { type App, freePort, type Redis, request, startApp, stopAll, waitFor } from '../processes.ts';
+import { type App, freePort, request, startApp, stopAll, waitFor } from '../processes.ts';
 import { type Bar, type Point, plot } from './plot.ts';
 import {
   type Stack,
@@ -80,10 +80,11 @@ function versionOf(command: string, flag: string): string {
 }
 
 /** Commands that clients have sent so far; what a script calls is no command of a client. */
-async function commandsOf(redis: Redis): Promise<number> {
+async function commandsOf({ redis, commands }: Stack): Promise<number> {
+  if (!redis) return 0;
   const text = String(await redis.command('INFO', 'commandstats'));
   const calls = (name: string) => Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(text)?.[1] ?? 0);
-  return ['eval', 'evalsha', 'incr', 'ping'].reduce((sum, name) => sum + calls(name), 0);
+  return commands.reduce((sum, name) => sum + calls(name), 0);
 }
 
 test(
@@ -94,13 +95,10 @@ test(
     for (const stack of stacks) await visit(stack.port, connections, 2); // warm
     for (let round = 0; round < rounds; round++) {
       for (const stack of stacks) {
-        const before = stack.redis && (await commandsOf(stack.redis));
+        const before = await commandsOf(stack);
         const result = await visit(stack.port, connections, seconds);
         results.get(stack)?.push(result);
-        if (stack.redis) {
-          const sent = (await commandsOf(stack.redis)) - (before ?? 0);
-          commands.set(stack, sent / result.visits);
-        }
+        commands.set(stack, ((await commandsOf(stack)) - before) / result.visits);
       }
     }
     const [ours] = stacks as [Stack];
@@ -132,7 +130,7 @@ test(
           medianOf(stack, (round) => round.p99),
           1,
         ),
-        commands.has(stack) ? number(commands.get(stack) as number, 2) : '–',
+        number(commands.get(stack) ?? 0, 2),
         number(ratioTo(stack), 2),
       ];
       say(`| ${cells.join(' | ')} |`);
@@ -155,16 +153,16 @@ test(
 test(
   'as load grows a visit costs fewer commands to Redis',
   async () => {
-    const [{ port, redis }] = stacks as [Required<Stack>];
+    const [ours] = stacks as [Stack];
     say();
     say('## As load grows');
     say();
     say('| connections | visits a second | p99 ms | commands to Redis a visit |');
     say('| ---: | ---: | ---: | ---: |');
     for (const count of [1, 4, 16, 64, 256]) {
-      const before = await commandsOf(redis);
-      const { visits, perSecond, p99 } = await visit(port, count, seconds);
-      const commands = ((await commandsOf(redis)) - before) / visits;
+      const before = await commandsOf(ours);
+      const { visits, perSecond, p99 } = await visit(ours.port, count, seconds);
+      const commands = ((await commandsOf(ours)) - before) / visits;
       points.push({ connections: count, commands });
       say(`| ${count} | ${number(perSecond)} | ${number(p99, 1)} | ${number(commands, 2)} |`);
     }

@@ -19,6 +19,8 @@ export interface Stack {
   name: string;
   port: number;
   redis?: Redis;
+  /** What its clients send to Redis. */
+  commands: string[];
   app?: App;
 }
 
@@ -50,7 +52,7 @@ export async function startThisStack(workers = 2): Promise<Stack> {
   const env = { REDIS_URL: redis.url, LISTEN: socketPath, WEB_CONCURRENCY: String(workers) };
   const app = await startApp({ env });
   const { port } = await startNginx(socketPath);
-  return { name: 'this stack', port, redis, app };
+  return { name: 'this stack', port, redis, app, commands: ['evalsha', 'eval', 'ping'] };
 }
 
 export async function startCeiling(): Promise<Stack> {
@@ -58,7 +60,7 @@ export async function startCeiling(): Promise<Stack> {
   start(process.execPath, ['ceiling.mjs'], { LISTEN: socketPath, WEB_CONCURRENCY: '2' });
   await waitFor(() => existsSync(socketPath), 'the ceiling to listen');
   const { port } = await startNginx(socketPath);
-  return { name: 'Koa that counts nothing, same nginx', port };
+  return { name: 'Koa that counts nothing, same nginx', port, commands: [] };
 }
 
 export async function startExpress(): Promise<Stack> {
@@ -73,7 +75,7 @@ export async function startExpress(): Promise<Stack> {
   }
   for (const port of ports) await waitFor(() => request({ port }), 'Express to listen', 20_000);
   const port = await startPlainNginx(ports);
-  return { name: 'Express × 2, an INCR a visit, plain nginx', port, redis };
+  return { name: 'Express × 2, an INCR a visit, plain nginx', port, redis, commands: ['incr'] };
 }
 
 export async function startTutorial(): Promise<Stack> {
@@ -83,7 +85,7 @@ export async function startTutorial(): Promise<Stack> {
   const args = ['--workers', '4', '--bind', `127.0.0.1:${behind}`, '--log-level', 'warning', 'tutorial:app'];
   start(gunicorn, args, { REDIS_URL: redis.url, PYTHONDONTWRITEBYTECODE: '1' });
   const port = await startPlainNginx([behind]);
-  return { name: 'the tutorial: Flask, Gunicorn × 4, plain nginx', port, redis };
+  return { name: 'the tutorial: Flask, Gunicorn × 4, plain nginx', port, redis, commands: ['incrby'] };
 }
 
 /** Node.js and nothing else: what any start costs. */
@@ -105,6 +107,7 @@ async function startPlainNginx(behind: number[]): Promise<number> {
     file,
     `worker_processes auto;
     pid ${directory}/nginx.pid;
+    error_log ${directory}/error.log;
     events { worker_connections 1024; }
     http {
       access_log ${directory}/access.log;
