@@ -58,6 +58,10 @@ start() { # npm start answers. Under act the developer may have port 8080 in use
   die 'npm start does not answer'
 }
 
+share() { # The dev container's user gets the uid of whoever opens it, unless that is root: then the folder is given to him.
+  [ "$(id -u)" != 0 ] || chown -R 1000:1000 .
+}
+
 login() {
   case $REGISTRY in
     ghcr.io) docker login ghcr.io --username "${GITHUB_ACTOR:?}" --password-stdin <<<"${GITHUB_TOKEN:?}" ;;
@@ -213,6 +217,6 @@ close() { # whatever a failed step left open
 
 step=${1:-}
 case $step in
-  start | login | build | boot | suite | push | index | release | verify | verdict | close) "$@" ;;
-  *) die 'steps: start login build boot suite push index release verify verdict close' ;;
+  start | share | login | build | boot | suite | push | index | release | verify | verdict | close) "$@" ;;
+  *) die 'steps: start share login build boot suite push index release verify verdict close' ;;
 esac
