@@ -256,6 +256,15 @@ scenario('a new image of the app goes live without a failed visit, twice', async
   await expectNoneLost(visits, before);
 });
 
+scenario(
+  'an image that is nowhere to be had is not rolled out, and not built in its place either',
+  async () => {
+    const container = await stack.container('app');
+    expect(await rollout('localhost:1/counter-test-missing')).toMatchObject({ code: 1 });
+    expect(await stack.container('app')).toBe(container);
+  },
+);
+
 scenario('an image that does not start is not rolled out, and costs no visit', async () => {
   const image = await inspect(await stack.container('app'), '.Config.Image');
   const broken = await deriveImage('silent', `FROM ${image}\nCMD ["sleep", "600"]\n`);
