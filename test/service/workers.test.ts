@@ -1,13 +1,10 @@
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import {
   type App,
   childrenOf,
-  copyRepository,
   isRunning,
   request,
-  spawnApp,
   startApp,
   startLoad,
   stopAll,
@@ -19,8 +16,6 @@ import {
 
 afterEach(stopAll);
 
-const sorted = (numbers: number[]) => numbers.toSorted((a, b) => a - b);
-const upTo = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
 const same = (some: number[], others: number[]) => some.some((pid) => others.includes(pid));
 
 const newSocket = () => join(temporaryDirectory(), 'app.sock');
@@ -69,76 +64,6 @@ describe.each([
   });
 });
 
-test.each([
-  ['one worker', 1, 'a TCP port', () => '', true],
-  ['two workers', 2, 'a unix socket, each visit on a new connection', newSocket, false],
-])('a reload of %s (%i) under load replaces all and fails no visit, on %s', async (...args) => {
-  const [, workers, , listen, keepAlive] = args;
-  const app = await startApp({ env: { WEB_CONCURRENCY: String(workers), LISTEN: listen() } });
-  const load = startLoad(app.address, 8, { keepAlive });
-  for (const nth of [1, 2]) {
-    const answered = load.tally.numbers.length;
-    await waitFor(() => load.tally.numbers.length > answered + 50, '50 visits');
-    const before = app.workers();
-    app.kill('SIGHUP');
-    await app.waitForLog(/^reloaded/, { nth });
-    await waitFor(() => !same(before, app.workers()), 'the old workers to end');
-    expect(app.workers()).toHaveLength(workers);
-  }
-  const { numbers, statuses, errors } = await load.stop();
-  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
-  expect(sorted(numbers)).toEqual(upTo(numbers.length));
-});
-
-test('SIGHUP while the workers start leads to as many workers, and no failure', async () => {
-  const app = await spawnApp({ env: { WEB_CONCURRENCY: '2' } });
-  await waitFor(() => app.workers().length === 2, 'the first workers');
-  app.kill('SIGHUP');
-  app.kill('SIGHUP');
-  await app.waitForLog(/^serving/);
-  await app.waitForLog(/^reloaded/);
-  await waitFor(() => app.workers().length === 2, 'two workers');
-  expect(await request(app.address)).toMatchObject({ status: 200 });
-  expect(app.log().filter(({ level }) => level !== 'info')).toEqual([]);
-  app.kill('SIGTERM');
-  expect(await app.exited).toEqual({ code: 0, signal: null });
-});
-
-test('SIGTERM in the middle of a reload stops all workers, old and new', async () => {
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2' } });
-  app.kill('SIGHUP');
-  const workers = await waitFor(
-    () => (app.workers().length === 4 ? app.workers() : undefined),
-    'the new workers',
-  );
-  app.kill('SIGTERM');
-  expect(await app.exited).toEqual({ code: 0, signal: null });
-  expect(workers.filter(isRunning)).toEqual([]);
-});
-
-test('new code that dies at its start aborts the reload, and the old workers go on without a failure', async () => {
-  const copy = copyRepository('dist');
-  const file = join(copy, 'dist/worker.js');
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, entry: join(copy, 'dist/main.js') });
-  const before = app.workers();
-  const load = startLoad(app.address, 4);
-  for (const [i, code] of ["throw new Error('of no use');", 'this is no code'].entries()) {
-    writeFileSync(file, code);
-    app.kill('SIGHUP');
-    await app.waitForLog(/^reload aborted/, { nth: i + 1 });
-    await waitFor(() => app.workers().length === 2, 'the new workers to end');
-    expect(app.workers()).toEqual(before);
-  }
-  await app.waitForLog(/died before it listened.*of no use/);
-  await app.waitForLog(/died before it listened.*SyntaxError/);
-  writeFileSync(file, `export * from '${join(process.cwd(), 'dist/worker.js')}';`);
-  app.kill('SIGHUP');
-  await app.waitForLog(/^reloaded/);
-  await waitFor(() => !same(before, app.workers()), 'the old workers to end');
-  const { errors, statuses } = await load.stop();
-  expect({ errors, statuses: Object.keys(statuses) }).toEqual({ errors: [], statuses: ['200'] });
-});
-
 test('SIGTTIN and SIGTTOU make it one worker more and one less, but never none', async () => {
   const app = await startApp({ env: { WEB_CONCURRENCY: '1' } });
   const load = startLoad(app.address, 4);
@@ -157,19 +82,6 @@ test('SIGTTIN and SIGTTOU make it one worker more and one less, but never none',
   await toHave(1);
   const { numbers, statuses, errors } = await load.stop();
   expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
-});
-
-test('a worker that has served MAX_REQUESTS is replaced, successor first: no visit fails', async () => {
-  const app = await startApp({
-    env: { WEB_CONCURRENCY: '2', MAX_REQUESTS: '60', MAX_REQUESTS_JITTER: '20' },
-  });
-  const before = app.workers();
-  const load = startLoad(app.address, 8);
-  await app.waitForLog(/has served its number of requests/, { nth: 3 });
-  await waitFor(() => !same(before, app.workers()), 'the first workers to end');
-  const { numbers, statuses, errors } = await load.stop();
-  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
-  expect(sorted(numbers)).toEqual(upTo(numbers.length));
 });
 
 test('a worker that is stuck is killed after WORKER_TIMEOUT and replaced; one that beats is not', async () => {
