@@ -39,6 +39,7 @@ let ownRegistry;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => running?.kill('SIGINT')); // act then ends its jobs, and what follows below cleans up
 }
+process.stdout.on('error', () => running?.kill('SIGINT')); // nobody reads on: the same
 
 let ok = false;
 try {
