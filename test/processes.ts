@@ -423,7 +423,7 @@ export function writeNginxConfiguration(to: {
     text = parts.join(by);
   }
   replace('listen 8080 ', 1, `listen ${to.port} `);
-  replace('unix:/run/app/app.sock', 2, `unix:${to.socketPath}`);
+  replace('unix:/run/app/app.sock', 4, `unix:${to.socketPath}`);
   replace('root /srv/static;', 1, `root ${to.files ?? join(root, 'src/static')};`);
   // Node's pipes are sockets, which cannot be opened by their names in /dev.
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
