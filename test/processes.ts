@@ -16,7 +16,7 @@ import {
 import { Agent, type IncomingHttpHeaders, request as send } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, parse } from 'node:path';
 import { createClient } from 'redis';
 
 /** Where npm runs its scripts: the root of the repository. */
@@ -423,7 +423,10 @@ export function writeNginxConfiguration(to: {
     text = parts.join(by);
   }
   replace('listen 8080 ', 1, `listen ${to.port} `);
-  replace('unix:/run/app/app.sock', 4, `unix:${to.socketPath}`);
+  const { dir, base } = parse(to.socketPath);
+  replace('unix:/run/app/app.sock', 2, `unix:${to.socketPath}`);
+  replace('unix:/run/app/./app.sock', 1, `unix:${dir}/./${base}`);
+  replace('unix:/run/app/././app.sock', 1, `unix:${dir}/././${base}`);
   replace('root /srv/static;', 1, `root ${to.files ?? join(root, 'src/static')};`);
   // Node's pipes are sockets, which cannot be opened by their names in /dev.
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
