@@ -1,4 +1,5 @@
 /** The whole service under test: Redis that keeps what it acknowledged, the forked app on a unix socket, nginx. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -62,6 +63,16 @@ export async function waitForSuccessor(app: App, before: number[], limit = 10_00
 /** Bytes of memory that a process has. */
 export function residentMemory(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
+}
+
+/**
+ * How many times slower than it should be a machine is that has other things to do: 1 where an empty Node.js process
+ * starts in a tenth of a second, as on two idle cores. Bars in seconds are multiplied by it.
+ */
+export function slowness(): number {
+  const begin = performance.now();
+  spawnSync(process.execPath, ['-e', '0']);
+  return Math.max(1, (performance.now() - begin) / 100);
 }
 
 export function pickOne<T>(from: T[]): T {
