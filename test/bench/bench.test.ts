@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, totalmem } from 'node:os';
+import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { startLoad } from '../faults/load.ts';
@@ -48,7 +48,8 @@ beforeAll(async () => {
   say(
     `${new Date().toISOString().slice(0, 10)} · ${availableParallelism()} × ${model.trim()}, ` +
       `${number(totalmem() / 2 ** 30)} GiB · Node.js ${process.versions.node} · ${versionOf('nginx', '-v')} · ` +
-      `${versionOf('redis-server', '--version')} · load and all services on this one machine`,
+      `${versionOf('redis-server', '--version')} · clients and all services on this one machine, whose load ` +
+      `average was ${number(loadavg()[0] ?? 0, 1)} before (near 0 is right)`,
   );
   say();
   say('![The results as a plot](plot.svg)');

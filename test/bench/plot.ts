@@ -10,8 +10,8 @@ export interface Point {
   commands: number;
 }
 
-const width = 760;
-const left = 300;
+const width = 820;
+const left = 350;
 
 export function plot(bars: Bar[], points: Point[]): string {
   const most = Math.max(...bars.map(({ perSecond }) => perSecond));
