@@ -1,4 +1,5 @@
 // The workflow, whole, through act: what it lets into the registry and what it keeps out.
+import { type ChildProcess, spawn } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Copy, type Run, testThatExpects } from './copy.ts';
 import { docker, type Registry, startRegistry } from './registry.ts';
@@ -11,12 +12,14 @@ const images = [name, `${name}/nginx`];
 
 let registry: Registry;
 const copies: Copy[] = [];
+const watches: ChildProcess[] = [];
 
 beforeAll(() => {
   registry = startRegistry();
 });
 afterAll(() => {
   registry?.stop();
+  for (const watch of watches) watch.kill();
   for (const copy of copies) copy.remove();
 });
 
@@ -46,30 +49,29 @@ async function contents() {
   return { tags, blobs: registry.blobs() };
 }
 
-/** The images that Compose has started containers of a service from, since a time, in runs of the pipeline. */
-function startedFrom(service: string, since: number): string[] {
-  const filters = ['type=container', 'event=start', `label=com.docker.compose.service=${service}`].flatMap(
-    (f) => ['--filter', f],
-  );
-  const until = String(Date.now() / 1000);
-  const lines = docker(
-    'events',
-    '--since',
-    String(since),
-    '--until',
-    until,
-    '--format',
-    '{{json .Actor.Attributes}}',
-    ...filters,
-  );
-  const attributes = lines
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as Record<string, string>);
-  const ours = attributes.filter(
-    (of) => of['com.docker.compose.project']?.startsWith('ci-') && of.image?.endsWith('-candidate'),
-  );
-  return [...new Set(ours.map((of) => of['com.docker.compose.image'] ?? ''))];
+/**
+ * Watches the engine, which forgets its events after some hundreds: call what it returns for the images that a
+ * service's containers were made from in runs of the pipeline, once each.
+ */
+function watchStarts(): (service: string) => string[] {
+  const filters = ['--filter', 'type=container', '--filter', 'event=start'];
+  const watch = spawn('docker', ['events', '--format', '{{json .Actor.Attributes}}', ...filters]);
+  watches.push(watch);
+  let lines = '';
+  watch.stdout.on('data', (chunk) => {
+    lines += chunk;
+  });
+  return (service) => {
+    watch.kill();
+    const started = lines
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as Record<string, string>);
+    const ours = started.filter(
+      (of) => of['com.docker.compose.service'] === service && of.image?.endsWith('-candidate'),
+    );
+    return [...new Set(ours.map((of) => of['com.docker.compose.image'] ?? ''))];
+  };
 }
 
 const ends = (jobs: string[], end: string) => Object.fromEntries(jobs.map((job) => [job, end]));
@@ -81,7 +83,7 @@ describe('the true workflow, of an owner with capitals', () => {
   test('tags the digest that was tested, of the app and of nginx', async () => {
     copy = makeCopy();
     sha = copy.git('rev-parse', 'HEAD');
-    const began = Date.now() / 1000;
+    const startedFrom = watchStarts();
     const jobs = ends(['bare', 'lint', 'devcontainer', 'image', 'publish', 'pipeline'], 'succeeded');
     const run = await expectRun(copy, ['push'], { green: true, jobs });
     process.stdout.write(run.log.slice(run.log.lastIndexOf('\n\n'))); // seconds of each job
@@ -97,7 +99,7 @@ describe('the true workflow, of an owner with capitals', () => {
       const digests = manifests?.map(({ digest }) => digest) ?? [tags.edge];
       expect(digests).toEqual([tags[`sha-${sha}-${arch}`]]);
       const { config } = await registry.manifest(repository, digests[0] ?? '');
-      expect(startedFrom(service, began)).toEqual([config?.digest]);
+      expect(startedFrom(service)).toEqual([config?.digest]);
     }
   });
 
