@@ -19,9 +19,9 @@ export default async function printCoverage(): Promise<void> {
 
   const compiled = pathToFileURL(resolve('dist')).href;
   const { result } = mergeProcessCovs(
-    readdirSync(ofProcesses).map((file) => {
-      const coverage = JSON.parse(readFileSync(join(ofProcesses, file), 'utf8')) as ProcessCov;
-      return { result: coverage.result.filter(({ url }) => url.startsWith(compiled)) };
+    readdirSync(ofProcesses).flatMap((file) => {
+      const coverage = parseWhole(readFileSync(join(ofProcesses, file), 'utf8'));
+      return coverage ? [{ result: coverage.result.filter(({ url }) => url.startsWith(compiled)) }] : [];
     }),
   );
   for (const { url, functions } of result) {
@@ -32,4 +32,13 @@ export default async function printCoverage(): Promise<void> {
   }
   rmSync(ofProcesses, { recursive: true });
   create('text', { skipFull: false }).execute(createContext({ dir: 'coverage', coverageMap: map }));
+}
+
+/** A process that was killed while it wrote its report leaves a part of it, which is worth nothing. */
+function parseWhole(text: string): ProcessCov | undefined {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
