@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { afterEach, expect, test } from '@jest/globals';
 import { copyRepository, execute, prepareStack, removeAll } from '../containers/engine.ts';
 import { delay, startApp, stopAll } from '../processes.ts';
@@ -44,9 +43,7 @@ test(
   2 * minute,
 );
 
-const engine = spawnSync('docker', ['info']).status === 0 ? test : test.skip;
-
-engine(
+test(
   '4: a rollout of the app’s container loses no visit, nor does a reload of nginx’s',
   async () => {
     const stack = await prepareStack(copyRepository('Deploys'));
