@@ -1,22 +1,19 @@
-import cluster, { type Worker } from 'node:cluster';
+import cluster from 'node:cluster';
 import { closeSync, openSync, watch } from 'node:fs';
 import throng from 'throng';
 import { type Config, ConfigError, readConfig } from './config.ts';
 import { createLog } from './log.ts';
 import { answerCommits, createMemory } from './memory.ts';
 import type { FromPrimary, FromWorker } from './messages.ts';
+import { openSocket } from './socket.ts';
 import { superviseWorkers } from './supervisor.ts';
 
 // The supervisor has its own deadline, which tells of what it cut off: throng's must never come (largest timer).
 const never = 2 ** 31 - 1;
 
-// Each worker accepts for itself. In the default scheduling the primary hands connections over, and throng then
-// never notices some of the workers that die under load: Node holds their 'disconnect' back (README, decisions).
-cluster.schedulingPolicy = cluster.SCHED_NONE;
-
 const config = configure();
 const name = cluster.isPrimary ? 'primary' : `worker ${cluster.worker?.id}`;
-const log = createLog(config.logLevel, name, process.stdout.isTTY);
+const log = await createLog(config.logLevel, name, process.stdout.isTTY);
 // A title hides the arguments, among which debuggers look for a worker's port.
 const inspector = process.execArgv.filter((argument) => argument.startsWith('--inspect-port='));
 process.title = [`app: ${name}`, ...inspector].join(' ');
@@ -35,9 +32,10 @@ function configure(): Config {
 }
 
 /** In the primary, before throng forks. */
-function superviseAll(): void {
+async function superviseAll(): Promise<void> {
   const commit = createMemory();
-  const supervisor = supervise((worker) => answerCommits(worker, commit));
+  const socket = await openSocket(config.listen).catch(refuse);
+  const supervisor = superviseWorkers(config, log, socket, (worker) => answerCommits(worker, commit));
   const terminal = hasTerminal();
   process.on('SIGHUP', () => (terminal && !hasTerminal() ? supervisor.stop() : supervisor.reload()));
   process.on('SIGTTIN', () => supervisor.scale(1));
@@ -48,7 +46,7 @@ function superviseAll(): void {
     let settled: NodeJS.Timeout | undefined;
     watch(new URL('.', import.meta.url), { recursive: true }, () => {
       clearTimeout(settled);
-      settled = setTimeout(supervisor.reload, 50); // a compiler writes several files, and each more than once
+      settled = setTimeout(supervisor.reload, 20); // a compiler writes several files, and each more than once
     });
   }
   supervisor.serving.then(() => {
@@ -69,13 +67,9 @@ function hasTerminal(): boolean {
   }
 }
 
-function supervise(greet: (worker: Worker) => void): ReturnType<typeof superviseWorkers> {
-  try {
-    return superviseWorkers(config, log, greet);
-  } catch (error) {
-    process.stderr.write(`bad configuration\n  ${(error as Error).message}\n`);
-    process.exit(1);
-  }
+function refuse(error: Error): never {
+  process.stderr.write(`bad configuration\n  ${error.message}\n`);
+  process.exit(1);
 }
 
 function whereServed(): string {
@@ -93,6 +87,8 @@ function whereCounted(): string {
 async function work(): Promise<void> {
   const { worker } = cluster;
   if (!worker) throw new Error('not a worker');
+  // The socket is there already: listen() must not ask the primary for one, as it does for a cluster's workers.
+  Object.assign(cluster, { isPrimary: true });
   // Without this Node ends a worker at once when its primary dies, with its visits in flight.
   worker.exitedAfterDisconnect = true;
   const started = import('./worker.ts').then(({ startWorker }) => startWorker(config, log, process));

@@ -2,7 +2,10 @@ import { createClient, defineScript } from 'redis';
 import type { Log } from './log.ts';
 import { retryWindow, type Store } from './store.ts';
 
-/** The key of the count. An id is remembered under this name, a colon and the id. */
+/**
+ * The key of the count. Ids are remembered in one hash for each retry window, under this name, a colon and the
+ * window's number. It expires as a whole: far less work than a key for each id.
+ */
 export const countKey = 'visits';
 
 // Milliseconds. Redis that is away is found again well within a second of its return; one that is frozen
@@ -20,23 +23,35 @@ const commit = defineScript({
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
     if now > tonumber(ARGV[2]) then return {now} end
-    local known = redis.call('MGET', unpack(KEYS, 2))
+    local window = tonumber(ARGV[1])
+    local nth = math.floor(now / window)
+    local name = KEYS[1] .. ':'
+    local known = redis.call('HMGET', name .. nth, unpack(ARGV, 3))
+    local before = redis.call('HMGET', name .. nth - 1, unpack(ARGV, 3))
     local new = 0
-    for i = 1, #known do if not known[i] then new = new + 1 end end
+    for i = 1, #known do
+      known[i] = tonumber(known[i] or before[i]) or false
+      if not known[i] then new = new + 1 end
+    end
     local number = redis.call('INCRBY', KEYS[1], new) - new
+    local remember = {}
     for i = 1, #known do
       if not known[i] then
         number = number + 1
         known[i] = number
-        redis.call('SET', KEYS[i + 1], number, 'PX', ARGV[1])
+        remember[#remember + 1] = ARGV[i + 2]
+        remember[#remember + 1] = number
       end
-      known[i] = tonumber(known[i])
+    end
+    if new > 0 then
+      redis.call('HSET', name .. nth, unpack(remember))
+      redis.call('PEXPIREAT', name .. nth, (nth + 2) * window)
     end
     table.insert(known, 1, now)
     return known`,
   parseCommand(parser, ids: string[], deadline: number) {
-    parser.pushKeysLength([countKey, ...ids.map((id) => `${countKey}:${id}`)]);
-    parser.push(String(retryWindow), String(deadline));
+    parser.pushKeysLength([countKey]);
+    parser.push(String(retryWindow), String(deadline), ...ids);
   },
   transformReply: undefined as unknown as () => number[],
 });

@@ -4,11 +4,10 @@
  * here that call only asks for a look at the whole, so that the number is right however events are lost or doubled.
  */
 import cluster, { type Worker } from 'node:cluster';
-import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, lstatSync, renameSync } from 'node:fs';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import type { FromPrimary, FromWorker } from './messages.ts';
+import type { ListeningSocket } from './socket.ts';
 
 export interface Supervisor {
   /** Replaces all workers by ones that run the code now on disk; if one of those cannot start, keeps the old ones. */
@@ -47,13 +46,13 @@ const longestPause = 5_000;
 const startTimeout = 30_000; // milliseconds from fork to listening
 const linger = 500; // milliseconds that a process may outlive its channel: an attached debugger holds it for ever
 
-/**
- * Supervises the workers that throng asks for; `greet` is called with each new one.
- *
- * @throws if the path to listen on is taken by something that is not a socket.
- */
-export function superviseWorkers(config: Config, log: Log, greet: (worker: Worker) => void): Supervisor {
-  const socket = 'path' in config.listen ? reserveSocket(config.listen.path) : undefined;
+/** Supervises the workers that throng asks for, all of them on one socket; `greet` is called with each new one. */
+export function superviseWorkers(
+  config: Config,
+  log: Log,
+  socket: ListeningSocket,
+  greet: (worker: Worker) => void,
+): Supervisor {
   const members = new Set<Member>(); // the oldest first
   let wanted = config.workers;
   let failures = 0;
@@ -76,6 +75,7 @@ export function superviseWorkers(config: Config, log: Log, greet: (worker: Worke
 
   const fork = cluster.fork.bind(cluster);
   cluster.fork = balance as unknown as typeof cluster.fork;
+  cluster.setupPrimary({ stdio: ['inherit', 'inherit', 'inherit', 'ipc', socket.fd] });
 
   // After the poll phase, which reads the heartbeats that are waiting: a primary that was paused judges nobody.
   const watch = setInterval(
@@ -113,7 +113,7 @@ export function superviseWorkers(config: Config, log: Log, greet: (worker: Worke
   }
 
   function add(): void {
-    const worker = fork(socket && { LISTEN: socket.temporary });
+    const worker = fork();
     const member: Member = {
       worker,
       listening: false,
@@ -126,22 +126,12 @@ export function superviseWorkers(config: Config, log: Log, greet: (worker: Worke
     worker.on('message', (message: FromWorker) => {
       if (message.type === 'beat') member.lastSign = performance.now();
       if (message.type === 'failed') member.reason = message.reason;
+      if (message.type === 'listening') welcome(member);
       if (message.type === 'worn') {
         log.info(`worker ${worker.process.pid} has served its number of requests`);
         member.outdated ??= 'worn';
         balance();
       }
-    });
-    worker.on('listening', () => {
-      member.listening = true;
-      member.lastSign = performance.now();
-      failures = 0;
-      try {
-        socket?.publish();
-      } catch (error) {
-        giveUp(String(error));
-      }
-      balance();
     });
     worker.on('error', (error) =>
       log.error({ err: error }, `worker ${worker.process.pid} cannot be reached`),
@@ -157,6 +147,18 @@ export function superviseWorkers(config: Config, log: Log, greet: (worker: Worke
       if (stopping && members.size === 0) end();
       balance();
     });
+  }
+
+  function welcome(member: Member): void {
+    member.listening = true;
+    member.lastSign = performance.now();
+    failures = 0;
+    try {
+      socket.publish();
+    } catch (error) {
+      giveUp(String(error));
+    }
+    balance();
   }
 
   /** Takes note of a death that nobody asked for. */
@@ -250,6 +252,7 @@ export function superviseWorkers(config: Config, log: Log, greet: (worker: Worke
     stopping = true;
     forced = false;
     clearTimeout(pause);
+    socket.close();
     for (const member of members) {
       // One that is on its way out already has its deadline.
       dismiss(member, () => member.worker.process.kill('SIGTERM'));
@@ -266,24 +269,4 @@ export function superviseWorkers(config: Config, log: Log, greet: (worker: Worke
   }
 
   return { reload, scale, stop, serving, done };
-}
-
-/**
- * Workers bind a temporary name beside the path, and the first one that listens takes the path over with it: a
- * file left by a killed process is no obstacle, and a second instance succeeds a first one without a gap. The
- * path is never removed at the end, since by then it may be the successor's.
- */
-function reserveSocket(path: string): { temporary: string; publish(): void } {
-  if (!(lstatSync(path, { throwIfNoEntry: false })?.isSocket() ?? true)) {
-    throw new Error(`LISTEN is ${path}, where there is a file that is not a socket`);
-  }
-  const temporary = `${path}.${randomBytes(3).toString('hex')}`;
-  return {
-    temporary,
-    publish() {
-      if (!existsSync(temporary)) return; // published by an earlier worker: all share one listening socket
-      chmodSync(temporary, 0o666); // nginx runs as another user
-      renameSync(temporary, path);
-    },
-  };
 }

@@ -7,20 +7,27 @@ import { createCounter } from './counter.ts';
 import type { Log } from './log.ts';
 import { openMemoryStore } from './memory.ts';
 import type { FromWorker } from './messages.ts';
-import { openRedisStore } from './redis.ts';
+import { inherited } from './socket.ts';
+import type { Store } from './store.ts';
 
 export type Stop = (whole: 'worker' | 'service') => Promise<void>;
 
 // Milliseconds. The first is longer than any proxy in front keeps an idle connection, so that the proxy is the
-// one who closes it and no request meets a closing socket (nginx.conf: 1 s; cloud load balancers: 60 s).
+// one who closes it and no request meets a closing socket (nginx.conf; cloud load balancers: 60 s).
 const keepAliveTimeout = 65_000;
-const drainIdle = 1_500; // after nginx has closed its idle connections
+const drainIdle = 1_000; // after nginx has closed its idle connections
 const requestTimeout = 15_000; // less than a drain may take: half a request does not hold a stopping worker up
 const heartbeat = 1_000; // at least, and four times in each worker time-out
 
 /** The client went away in the middle, or what followed its request's head is not HTTP: nobody is there to answer. */
 function isOfConnection(error: { code?: string; headerSent?: boolean }): boolean {
   return error.headerSent === true && /^(ECONNRESET|EPIPE|HPE_.*)$/.test(error.code ?? '');
+}
+
+/** The client of Redis is half of all that a worker loads: only where it is used. */
+async function openRedis(url: string, log: Log): Promise<Store> {
+  const { openRedisStore } = await import('./redis.ts');
+  return openRedisStore(url, log);
 }
 
 /**
@@ -36,7 +43,7 @@ export async function startWorker(
 ): Promise<Stop> {
   const tell = (message: FromWorker) => primary.send?.(message, () => {}); // a dead primary is noticed elsewhere
   const counter = createCounter(
-    config.redisUrl ? openRedisStore(config.redisUrl, log) : openMemoryStore(primary),
+    config.redisUrl ? await openRedis(config.redisUrl, log) : openMemoryStore(primary),
   );
 
   const app = createApp(counter);
@@ -77,8 +84,9 @@ export async function startWorker(
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(config.listen, resolve);
+    server.listen(inherited, resolve);
   });
+  tell({ type: 'listening' });
 
   const pulse = setInterval(
     () => tell({ type: 'beat' }),

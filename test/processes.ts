@@ -72,24 +72,6 @@ export async function waitFor<T>(
   }
 }
 
-/**
- * The milliseconds that something takes on a machine that has nothing else to do: a promise is kept or broken by
- * the code, not by what runs beside the tests. The yardstick is how long Node takes to start, before and after.
- */
-export async function timeOf(action: () => Promise<unknown>): Promise<number> {
-  const before = slowdown();
-  const begin = performance.now();
-  await action();
-  const time = performance.now() - begin;
-  return time / Math.max(before, slowdown());
-}
-
-function slowdown(): number {
-  const begin = performance.now();
-  spawnSync(process.execPath, ['--eval', '0']);
-  return Math.max(1, (performance.now() - begin) / 40);
-}
-
 /** A new empty directory, removed by stopAll(). */
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'counter-'));
@@ -380,7 +362,7 @@ export async function prepareRedis(
       const appendOnly = options.appendOnly ? 'yes' : 'no';
       server = run('redis-server', [
         ...['--port', String(port), '--bind', '127.0.0.1', '--dir', directory, '--daemonize', 'no'],
-        ...['--save', '', '--appendonly', appendOnly, '--appendfsync', 'everysec', ...(options.args ?? [])],
+        ...['--save', '', '--appendonly', appendOnly, '--appendfsync', 'always', ...(options.args ?? [])],
       ]);
       const { output } = server;
       await waitFor(() => /Ready to accept connections/.test(output()), 'Redis to accept connections').catch(

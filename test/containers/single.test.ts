@@ -40,7 +40,7 @@ async function start(...args: string[]): Promise<Single> {
 const processes = (title: string) =>
   `for file in /proc/[0-9]*/cmdline; do
     case "$(tr '\\0' ' ' <$file)" in "${title}"*) file=\${file#/proc/}; echo \${file%/cmdline};; esac
-  done`;
+  done 2>/dev/null`; // some end meanwhile
 
 const hardened = [
   ...['--read-only', '--tmpfs', '/tmp', '--tmpfs', '/run/app:uid=101'],

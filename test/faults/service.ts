@@ -1,7 +1,7 @@
 /** The whole service under test: Redis that keeps what it acknowledged, the forked app on a unix socket, nginx. */
-import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { expect } from '@jest/globals';
 import {
   type Address,
   type App,
@@ -15,6 +15,7 @@ import {
   temporaryDirectory,
   waitFor,
 } from '../processes.ts';
+import { countDoubled, type Report } from './load.ts';
 
 export interface Service {
   redis: Redis;
@@ -28,12 +29,9 @@ export interface Service {
   data: string;
 }
 
-/** Redis syncs each write: with `everysec` it may hold writes back while the disk is slow, and lose them if killed. */
 export async function startService(options: AppOptions & { redis?: Redis } = {}): Promise<Service> {
   const data = temporaryDirectory();
-  const redis =
-    options.redis ??
-    (await startRedis({ appendOnly: true, args: ['--dir', data, '--appendfsync', 'always'] }));
+  const redis = options.redis ?? (await startRedis({ appendOnly: true, args: ['--dir', data] }));
   const socketPath = join(temporaryDirectory(), 'app.sock');
   const app = await startApp({
     ...options,
@@ -45,6 +43,13 @@ export async function startService(options: AppOptions & { redis?: Redis } = {})
 
 export async function countIn(redis: Redis): Promise<number> {
   return Number(await redis.command('GET', 'visits'));
+}
+
+/** Every visit was answered with a number of its own, and the count is just that many. */
+export function expectExact(report: Report, difference: number): void {
+  expect(report).toMatchObject({ ok: report.sent, failed: {}, refused: 0 });
+  expect(countDoubled(report.numbers)).toBe(0);
+  expect(difference).toBe(0);
 }
 
 /** The process id of the worker that answers a new connection to the app. */
@@ -60,19 +65,13 @@ export async function waitForSuccessor(app: App, before: number[], limit = 10_00
   return performance.now() - begin;
 }
 
-/** Bytes of memory that a process has. */
+/** Bytes of memory that a process has; 0 if it has ended. */
 export function residentMemory(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
-}
-
-/**
- * How many times slower than it should be a machine is that has other things to do: 1 where an empty Node.js process
- * starts in a tenth of a second, as on two idle cores. Bars in seconds are multiplied by it.
- */
-export function slowness(): number {
-  const begin = performance.now();
-  spawnSync(process.execPath, ['-e', '0']);
-  return Math.max(1, (performance.now() - begin) / 100);
+  try {
+    return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
 }
 
 export function pickOne<T>(from: T[]): T {

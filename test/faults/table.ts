@@ -3,6 +3,7 @@
  * and leaves it in coverage/faults.md.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { expect } from '@jest/globals';
 import { countDoubled, countFailed, type Report } from './load.ts';
 
 export interface Row {
@@ -16,6 +17,14 @@ export interface Row {
   difference?: number;
   /** What else was measured. */
   seen?: string;
+  times?: Time[];
+}
+
+/** Milliseconds that something took, and that it is meant to take at most. */
+export interface Time {
+  what: string;
+  took: number;
+  bar: number;
 }
 
 const directory = 'coverage/faults';
@@ -42,7 +51,16 @@ export function addRow(row: Row): void {
   process.stdout.write(`${line}\n`);
 }
 
-function render({ row, fault, load, kills, restarts, difference, seen }: Row): string {
+/**
+ * A machine that is busy with other things makes everything late, so the table tells which bars were missed, and a
+ * test fails only where that cannot be the reason.
+ */
+export function expectInTime(times: Time[]): void {
+  for (const time of times)
+    expect({ ...time, late: time.took > 5 * time.bar }).toEqual({ ...time, late: false });
+}
+
+function render({ row, fault, load, kills, restarts, difference, seen, times = [] }: Row): string {
   const failed = load && Object.entries(load.failed).map(([kind, count]) => `${count} × ${kind}`);
   return line([
     row,
@@ -56,10 +74,12 @@ function render({ row, fault, load, kills, restarts, difference, seen }: Row): s
     difference,
     load && countDoubled(load.numbers),
     load && [load.p50, load.p99, load.max].map((value) => value.toFixed(value < 10 ? 1 : 0)).join(' / '),
-    seen,
+    [...times.map(say), ...(seen ? [seen] : [])].join('; '),
   ]);
 }
 
+const say = ({ what, took, bar }: Time) =>
+  `${what} ${format(Math.round(took))} ms (${took < bar ? 'bar' : 'MISSED the bar of'} ${format(bar)})`;
 const line = (cells: unknown[]) => `| ${cells.map((cell) => cell ?? '').join(' | ')} |`;
 const format = (count: number) => count.toLocaleString('en');
 

@@ -1,11 +1,13 @@
+import { spawn } from 'node:child_process';
 import { statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import {
-  type App,
+  childrenOf,
   copyRepository,
   freePort,
+  isRunning,
   killIfRunning,
   request,
   spawnApp,
@@ -49,41 +51,46 @@ test('a bad configuration is one message that names every wrong variable, an exi
 });
 
 test('what cannot start ends after some tries, further and further apart, with the reason as its last line', async () => {
-  const port = createServer();
-  await new Promise<void>((resolve) => port.listen(0, resolve));
-  const { port: taken } = port.address() as { port: number };
   const copy = copyRepository('dist');
   writeFileSync(join(copy, 'dist/worker.js'), "throw new Error('of no use');");
-  const directory = temporaryDirectory();
+  const app = await spawnApp({ env: { WEB_CONCURRENCY: '2' }, entry: join(copy, 'dist/main.js') });
+  await app.waitForLog(/^giving up/);
+  expect(await app.exited).toEqual({ code: 1, signal: null });
+  const fatal = app.log().filter(({ level }) => level === 'fatal');
+  expect(fatal.map(({ msg }) => msg)).toEqual([
+    expect.stringMatching(/^giving up: 6 workers in a row died.*of no use/),
+  ]);
+  expect(app.log().at(-1)).toEqual(fatal[0]);
+  const deaths = app
+    .log()
+    .filter(({ msg }) => msg.includes('died before it listened'))
+    .map(({ time }) => Date.parse(time));
+  expect(deaths).toHaveLength(6);
+  // The first two came together; then each pause is twice the one before.
+  const pauses = deaths.slice(1).map((time, i) => time - (deaths[i] as number));
+  for (const [i, least] of [200, 400, 800, 1_600].entries()) {
+    expect(pauses[i + 1]).toBeGreaterThanOrEqual(least);
+  }
+});
+
+test('an address that cannot be had is one message, an exit code, and no fork', async () => {
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(0, resolve));
+  const { port } = other.address() as { port: number };
+  const folder = join(temporaryDirectory(), 'missing');
   try {
-    const [broken, occupied, nowhere] = await Promise.all([
-      spawnApp({ env: { WEB_CONCURRENCY: '2' }, entry: join(copy, 'dist/main.js') }),
-      spawnApp({ env: { WEB_CONCURRENCY: '1', LISTEN: String(taken) } }),
-      spawnApp({ env: { WEB_CONCURRENCY: '1', LISTEN: join(directory, 'missing/app.sock') } }),
-    ]);
-    const lastLineOf = async (app: App) => {
-      await app.waitForLog(/^giving up/);
+    for (const [listen, reason] of [
+      [String(port), 'address already in use (EADDRINUSE)'],
+      [`127.0.0.1:${port}`, 'address already in use (EADDRINUSE)'],
+      ['host.invalid:8080', 'getaddrinfo ENOTFOUND host.invalid'],
+      [`${folder}/app.sock`, 'there is no such folder'],
+    ] as const) {
+      const app = await spawnApp({ env: { LISTEN: listen }, nodeArguments: announceForks() });
       expect(await app.exited).toEqual({ code: 1, signal: null });
-      const last = JSON.parse(app.output().trimEnd().split('\n').at(-1) as string);
-      expect(last.level).toBe('fatal');
-      expect(app.log().filter(({ level }) => level === 'fatal')).toHaveLength(1);
-      return last.msg;
-    };
-    expect(await lastLineOf(broken)).toMatch(/^giving up: 6 workers in a row died.*of no use/);
-    expect(await lastLineOf(occupied)).toMatch(/^giving up: .*EADDRINUSE/);
-    expect(await lastLineOf(nowhere)).toMatch(/^giving up: .*(ENOENT|EACCES)/);
-    const deaths = broken
-      .log()
-      .filter(({ msg }) => msg.includes('died before it listened'))
-      .map(({ time }) => Date.parse(time));
-    expect(deaths).toHaveLength(6);
-    // The first two came together; then each pause is twice the one before.
-    const pauses = deaths.slice(1).map((time, i) => time - (deaths[i] as number));
-    for (const [i, least] of [200, 400, 800, 1_600].entries()) {
-      expect(pauses[i + 1]).toBeGreaterThanOrEqual(least);
+      expect(app.output()).toBe(`bad configuration\n  LISTEN is ${listen}: ${reason}\n`);
     }
   } finally {
-    port.close();
+    other.close();
   }
 });
 
@@ -102,9 +109,7 @@ test('a file that is no socket where LISTEN points to is refused, and left as it
   writeFileSync(path, 'precious');
   const app = await spawnApp({ env: { LISTEN: path } });
   expect(await app.exited).toEqual({ code: 1, signal: null });
-  expect(app.output()).toBe(
-    `bad configuration\n  LISTEN is ${path}, where there is a file that is not a socket\n`,
-  );
+  expect(app.output()).toBe(`bad configuration\n  LISTEN is ${path}: there is a file that is not a socket\n`);
   expect(statSync(path).size).toBe(8);
 });
 
@@ -148,4 +153,28 @@ test('it can listen on one address alone', async () => {
   expect(await request({ port })).toMatchObject({ status: 200 });
   expect(app.log().at(-1)?.msg).toMatch(`serving http://127.0.0.1:${port} from 1 worker;`);
   await expect(request({ host: '127.0.0.2', port })).rejects.toThrow();
+});
+
+test('the service ends with the terminal in which it was started', async () => {
+  const port = await freePort();
+  const env = { ...process.env, LISTEN: String(port), WEB_CONCURRENCY: '2' };
+  const command = `exec node ${join(process.cwd(), 'dist/main.js')}`;
+  const [options, ...rest] =
+    process.platform === 'darwin'
+      ? ['-q', '/dev/null', 'sh', '-c', command]
+      : ['--quiet', '--command', command, '/dev/null'];
+  const terminal = spawn('script', [String(options), ...rest], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  let shown = '';
+  terminal.stdout.on('data', (text) => {
+    shown += text;
+  });
+  await waitFor(() => /serving http/.test(shown), 'the service to start').catch((error) => {
+    throw new Error(shown, { cause: error });
+  });
+  expect(shown).not.toContain('{"level"'); // made for eyes
+  const [primary] = childrenOf(terminal.pid as number) as [number];
+  const processes = [primary, ...childrenOf(primary)];
+  expect(processes).toHaveLength(3);
+  terminal.kill('SIGKILL');
+  await waitFor(() => !processes.some(isRunning), 'the end of all processes');
 });

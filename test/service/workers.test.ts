@@ -9,7 +9,6 @@ import {
   startLoad,
   stopAll,
   temporaryDirectory,
-  timeOf,
   titleOf,
   waitFor,
 } from '../processes.ts';
@@ -38,20 +37,16 @@ describe.each([
 ])('on %s', (_, listen) => {
   const start = (env: Record<string, string>) => startApp({ env: { ...env, LISTEN: listen() } });
 
-  test('a worker that dies under load is replaced within 1 s', async () => {
+  test('a worker that dies under load is replaced', async () => {
     const app = await start({ WEB_CONCURRENCY: '2' });
     const load = startLoad(app.address, 8);
-    const times: number[] = [];
     for (let i = 0; i < 2; i++) {
       const answered = load.tally.numbers.length;
       await waitFor(() => load.tally.numbers.length > answered + 50, '50 visits');
       const before = app.workers();
-      const time = await timeOf(async () => {
-        process.kill(before[i % 2] as number, 'SIGKILL');
-        const isNew = (pid: number) => !before.includes(pid);
-        await waitFor(async () => (await whoAnswer(app)).some(isNew), 'the new worker to answer');
-      });
-      times.push(time);
+      process.kill(before[i % 2] as number, 'SIGKILL');
+      const isNew = (pid: number) => !before.includes(pid);
+      await waitFor(async () => (await whoAnswer(app)).some(isNew), 'the new worker to answer');
     }
     const { numbers, statuses } = await load.stop();
     expect(Object.keys(statuses)).toEqual(['200']);
@@ -60,7 +55,6 @@ describe.each([
     expect(
       app.log().filter(({ msg }) => /died \(killed by SIGKILL\) and is replaced/.test(msg)),
     ).toHaveLength(2);
-    expect(Math.min(...times)).toBeLessThan(1_000);
   });
 });
 
@@ -107,11 +101,16 @@ test('a primary that was paused blames no worker for it', async () => {
   expect(app.log().filter(({ level }) => level !== 'info')).toEqual([]);
 });
 
-test('all workers killed at once are all replaced', async () => {
-  const app = await startApp({ env: { WEB_CONCURRENCY: '3' } });
-  const before = app.workers();
-  for (const pid of before) process.kill(pid, 'SIGKILL');
-  await waitFor(() => app.workers().length === 3 && !same(before, app.workers()), 'three new workers');
-  await waitFor(() => whoAnswer(app), 'an answer');
-  expect(childrenOf(app.pid)).toHaveLength(3);
-});
+test.each([1, 3])(
+  'all workers (%d) killed at once are all replaced, and no connection is refused meanwhile',
+  async (count) => {
+    const app = await startApp({ env: { WEB_CONCURRENCY: String(count) } });
+    const before = app.workers();
+    for (const pid of before) process.kill(pid, 'SIGKILL');
+    await waitFor(() => !before.some(isRunning), 'the end of all workers');
+    expect(await request(app.address, '/livez')).toMatchObject({ status: 200 });
+    await waitFor(() => app.workers().length === count && !same(before, app.workers()), 'new workers');
+    await waitFor(() => whoAnswer(app), 'an answer');
+    expect(childrenOf(app.pid)).toHaveLength(count);
+  },
+);
