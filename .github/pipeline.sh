@@ -48,7 +48,7 @@ start() { # npm start answers. Under act the developer may have port 8080 in use
   npm start >"$log" 2>&1 &
   pid=$!
   # shellcheck disable=SC2064 # as they are now
-  trap "kill -TERM -- -$pid 2>/dev/null || true; wait $pid 2>/dev/null || true; rm -rf '$directory'" EXIT
+  trap "rm -r '$directory'; kill -TERM -- -$pid; wait" EXIT
   for _ in $(seq 300); do
     if "${curl[@]}" "$url" 2>/dev/null; then return; fi
     kill -0 $pid 2>/dev/null || break

@@ -110,14 +110,14 @@ test('act has one version: the one that the message names is in the development 
 
 describe('on a machine without the tools', () => {
   /** Runs a script with nothing on PATH but what every machine has. */
-  function runBare(script: string, ...names: string[]) {
+  function runBare(script: string, names: string[] = [], args: string[] = []) {
     const bin = mkdtempSync(join(tmpdir(), 'bare-'));
     try {
       for (const name of ['bash', 'dirname', 'grep', 'head', 'git', 'sed', 'env', ...names]) {
         symlinkSync(execFileSync('which', [name], { encoding: 'utf8' }).trim(), join(bin, name));
       }
       const env = { PATH: bin, HOME: bin, CI: 'true' };
-      return spawnSync(join(root, script), { encoding: 'utf8', env });
+      return spawnSync(join(root, script), args, { encoding: 'utf8', env });
     } finally {
       rmSync(bin, { recursive: true });
     }
@@ -134,10 +134,15 @@ describe('on a machine without the tools', () => {
   });
 
   test('ci says in one line how to get act for this system', () => {
-    const { status, stderr } = runBare('.github/ci.mjs', 'node');
+    const { status, stderr } = runBare('.github/ci.mjs', ['node']);
     expect(status).toBe(1);
     expect(stderr).toMatch(
       /^ci: act is missing: (pipx|brew|winget) install \S+, or set ACT_BINARY to where it is\n$/,
     );
+  });
+
+  test('ci that is to get act says what it gets it with', () => {
+    const { status, stderr } = runBare('.github/ci.mjs', ['node'], ['--install']);
+    expect([status, stderr]).toEqual([1, 'ci: pipx is missing: https://pipx.pypa.io\n']);
   });
 });

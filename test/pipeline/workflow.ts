@@ -82,3 +82,11 @@ export function readEventTable(): Map<string, { jobs: string[]; pushed: string[]
   }
   return table;
 }
+
+/** What the README tells its reader to type, as it stands there. */
+export function readCommands(): string[] {
+  const commands = [
+    ...read('README.md').matchAll(/`(?:[A-Z_]+=\S+ )?((?:npm|npx|docker|gh|deploy\/\w+)(?: [^`]*)?)`/g),
+  ];
+  return [...new Set(commands.flatMap(([, command]) => (command ?? '').split(' && ')))];
+}
