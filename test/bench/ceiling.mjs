@@ -1,15 +1,17 @@
-// The ceiling: Koa that counts nothing. What this stack does beyond it is the price of counting exactly once.
+// The ceiling: the same nginx and Koa without Redis, each worker counting for itself. Beyond it lies only the price of
+// counting exactly once. APP=koa: Koa alone, without this service's routes, negotiation and request ids.
 import cluster from 'node:cluster';
 import { chmodSync } from 'node:fs';
 import Koa from 'koa';
+import { createApp } from '../../dist/app.js';
 
 cluster.schedulingPolicy = cluster.SCHED_NONE;
 
 if (cluster.isPrimary) {
   for (let worker = 0; worker < Number(process.env.WEB_CONCURRENCY); worker++) cluster.fork();
 } else {
-  const app = new Koa();
   let hits = 0;
+  const app = process.env.APP === 'koa' ? new Koa() : createApp({ hit: async () => ++hits });
   app.use((ctx) => {
     hits += 1;
     ctx.body = `I've been seen ${hits} times.\n`;
