@@ -3,13 +3,13 @@
  * made here is removed by removeAll(), which belongs into an afterAll.
  */
 import { execFile, execFileSync } from 'node:child_process';
-import { chownSync, cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { beforeAll, test } from '@jest/globals';
 import { type Address, delay, freePort, numberIn, request, waitFor } from '../processes.ts';
+import { cloneWorkingTree } from '../repository.ts';
 
-const root = process.cwd();
 const run = Math.random().toString(36).slice(2, 8);
 const label = `counter.test=${run}`;
 const endings: (() => unknown)[] = [];
@@ -109,29 +109,9 @@ export function copyRepository(name: string, owner?: number): string {
   const parent = mkdtempSync(join(tmpdir(), 'counter-'));
   endings.push(() => rmSync(parent, { recursive: true, force: true, maxRetries: 5 }));
   const directory = join(parent, `${name}.${run}`);
-  mkdirSync(directory);
-  const git = (cwd: string, ...args: string[]) => execFileSync('git', args, { cwd, encoding: 'utf8' });
-  const files = git(root, 'ls-files', '-z', '--cached', '--others', '--exclude-standard').split('\0');
-  for (const file of files.filter(Boolean)) {
-    mkdirSync(dirname(join(directory, file)), { recursive: true });
-    cpSync(join(root, file), join(directory, file), { force: true });
-  }
-  git(directory, 'init', '--quiet');
-  git(directory, 'add', '--all');
-  git(
-    directory,
-    '-c',
-    'user.name=test',
-    '-c',
-    'user.email=test@localhost',
-    'commit',
-    '--quiet',
-    '-m',
-    'copy',
-  );
+  cloneWorkingTree(directory);
   if (owner !== undefined) {
     execFileSync('chown', ['-R', `${owner}:${owner}`, parent]);
-    chownSync(parent, owner, owner);
   }
   return directory;
 }

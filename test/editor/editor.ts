@@ -1,5 +1,5 @@
 /** A real VS Code on a copy of this repository, driven through its own API. */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import {
   accessSync,
   constants,
@@ -21,6 +21,7 @@ import { createInterface } from 'node:readline';
 import { chromium, type Page } from 'playwright-core';
 import type * as vscode from 'vscode';
 import { freePort, isRunning, killIfRunning, titleOf, waitFor } from '../processes.ts';
+import { cloneWorkingTree } from '../repository.ts';
 
 /** Where npm runs its scripts: the root of the repository. */
 const root = process.cwd();
@@ -55,7 +56,8 @@ export async function startEditor(settings: object, env: Record<string, string>)
   );
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'editor-')));
   const workspace = join(folder, 'counter');
-  copyRepository(workspace);
+  cloneWorkingTree(workspace);
+  symlinkSync(realpathSync(join(root, 'node_modules')), join(workspace, 'node_modules'));
   cpSync(join(root, 'test/editor/bridge'), join(folder, 'extensions/test.bridge-1.0.0'), { recursive: true });
   mkdirSync(join(folder, 'data/User'), { recursive: true });
   writeFileSync(join(folder, 'data/User/settings.json'), JSON.stringify(settings));
@@ -136,19 +138,6 @@ function findCommand(variable: string, names: string[], what: string): string {
       ? `${variable} is ${given}, which cannot be executed`
       : `this test needs ${what}; put ${names[0]} on PATH, or its path into ${variable}`,
   );
-}
-
-/** The files as they are now, with what Git does not ignore, and the installed packages. */
-function copyRepository(to: string): void {
-  const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
-    cwd: root,
-    encoding: 'utf8',
-  });
-  for (const file of files.split('\0')) {
-    if (file && existsSync(join(root, file))) cpSync(join(root, file), join(to, file));
-  }
-  execFileSync('git', ['init', '--quiet', to]);
-  symlinkSync(realpathSync(join(root, 'node_modules')), join(to, 'node_modules'));
 }
 
 /** The processes whose working directory is a folder or below it, by their ids, with their titles; on Linux only. */

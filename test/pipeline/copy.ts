@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root } from './workflow.ts';
+import { cloneWorkingTree, git } from '../repository.ts';
 
 export interface Run {
   green: boolean;
@@ -21,24 +21,12 @@ export class Copy {
 
   constructor(registry: string, origin = 'https://github.com/Some-Owner/Some-Repository.git') {
     this.#env = { ...process.env, REGISTRY: registry, LINT_TOOLS: process.env.LINT_TOOLS };
-    const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
-      cwd: root,
-    });
-    const archive = execFileSync('tar', ['--create', '--null', '--files-from=-'], {
-      cwd: root,
-      input: files,
-      maxBuffer: 1 << 28,
-    });
-    execFileSync('tar', ['--extract'], { cwd: this.folder, input: archive });
-    this.git('init', '--quiet', '--initial-branch', 'main');
+    cloneWorkingTree(this.folder);
     this.git('remote', 'add', 'origin', origin);
-    this.git('add', '--all');
-    this.commit();
   }
 
   git(...args: string[]): string {
-    const author = ['-c', 'user.name=test', '-c', 'user.email=test@localhost', '-c', 'commit.gpgsign=false'];
-    return execFileSync('git', [...author, ...args], { cwd: this.folder, encoding: 'utf8' }).trim();
+    return git(this.folder, ...args);
   }
 
   /** Commits whatever has changed and returns the commit. */
@@ -58,26 +46,49 @@ export class Copy {
     writeFileSync(join(this.folder, path), text);
   }
 
-  /** For scenarios that end with the images: one test that passes, and a dev container of nothing but Node. */
+  /**
+   * For scenarios whose matter is another: one test that passes, a dev container of nothing but Node, and of the
+   * packages for development those alone that are needed then.
+   */
   shorten(): this {
     for (const folder of ['test/unit', 'test/service'])
       rmSync(join(this.folder, folder), { recursive: true });
     mkdirSync(join(this.folder, 'test/unit'));
     this.write('test/unit/one.test.ts', testThatExpects(1));
     this.write('.devcontainer/devcontainer.json', '{ "image": "node:26-trixie-slim" }\n');
-    return this;
+    return this.#reduce(
+      /^(@devcontainers\/cli|typescript|@types\/(node|koa)|jest|@jest\/globals|@swc\/.*|yaml)$/,
+      {
+        check: 'tsc --noEmit',
+        test: 'jest test/unit',
+      },
+    );
   }
 
   /** For scenarios that never come to an image: no dependency but the dev container's client, nothing to test. */
   hollow(): this {
     this.shorten().edit('package.json', (text) => {
       const { jest, dependencies, ...manifest } = JSON.parse(text);
-      const { '@devcontainers/cli': cli } = manifest.devDependencies;
-      const start =
-        "require('http').createServer((_, answer) => answer.end()).listen(process.env.LISTEN || 8080)";
-      const { lint, pipeline, ci } = manifest.scripts;
-      manifest.scripts = { lint, pipeline, ci, check: 'true', test: 'true', start: `node -e "${start}"` };
-      manifest.devDependencies = { '@devcontainers/cli': cli };
+      delete manifest.scripts.pretest;
+      delete manifest.scripts.prestart;
+      return JSON.stringify(manifest);
+    });
+    const start =
+      "require('http').createServer((_, answer) => answer.end()).listen(process.env.LISTEN || 8080)";
+    return this.#reduce(/^@devcontainers\/cli$/, {
+      check: 'true',
+      test: 'true',
+      start: `node -e "${start}"`,
+    });
+  }
+
+  /** Keeps these packages for development, and changes these scripts. */
+  #reduce(kept: RegExp, scripts: Record<string, string>): this {
+    this.edit('package.json', (text) => {
+      const manifest = JSON.parse(text);
+      const packages = Object.entries(manifest.devDependencies).filter(([name]) => kept.test(name));
+      manifest.devDependencies = Object.fromEntries(packages);
+      Object.assign(manifest.scripts, scripts);
       return `${JSON.stringify(manifest, null, 2)}\n`;
     });
     const quietly = ['--package-lock-only', '--prefer-offline', '--no-audit', '--no-fund'];

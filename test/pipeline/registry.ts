@@ -24,6 +24,7 @@ export interface Registry {
   repositories(): Promise<string[]>;
   /** Every blob and manifest that it stores, by digest. */
   blobs(): string[];
+  /** Ends it, and removes what was pulled from it. */
   stop(): void;
 }
 
@@ -52,6 +53,12 @@ export function startRegistry(): Registry {
       ((await (await ask('_catalog')).json()) as { repositories: string[] }).repositories,
     blobs: () =>
       docker('exec', name, 'find', '/var/lib/registry', '-name', 'data').split('\n').filter(Boolean).sort(),
-    stop: () => void docker('rm', '--force', '--volumes', name),
+    stop() {
+      docker('rm', '--force', '--volumes', name);
+      const pulled = docker('image', 'ls', '--quiet', '--filter', `reference=${address}/*/*`);
+      const below = docker('image', 'ls', '--quiet', '--filter', `reference=${address}/*/*/*`);
+      const images = new Set(`${pulled}\n${below}`.split('\n').filter(Boolean));
+      if (images.size > 0) docker('image', 'rm', '--force', ...images);
+    },
   };
 }

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { git as runGit } from '../repository.ts';
 import { type Registry, startRegistry } from './registry.ts';
 import { root } from './workflow.ts';
 
@@ -32,11 +33,7 @@ afterAll(() => {
 function makeRepository() {
   const name = `steps/repository-${++count}`;
   const work = join(folder, String(count));
-  const git = (...args: string[]) =>
-    execFileSync('git', ['-c', 'user.name=t', '-c', 'user.email=t@localhost', ...args], {
-      cwd: work,
-      encoding: 'utf8',
-    }).trim();
+  const git = (...args: string[]) => runGit(work, ...args);
   execFileSync('git', ['init', '--quiet', '--initial-branch', 'main', work]);
   execFileSync('cp', ['-r', join(root, '.github'), work]);
 

@@ -1,0 +1,26 @@
+/** Copies of this repository for tests, which may change them at will. */
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Where npm runs its scripts: the root of the repository. */
+const root = process.cwd();
+
+/** Runs git, as an author of the tests' own; returns what it has written. */
+export function git(directory: string, ...args: string[]): string {
+  const author = ['-c', 'user.name=test', '-c', 'user.email=test@localhost', '-c', 'commit.gpgsign=false'];
+  return execFileSync('git', [...author, ...args], { cwd: directory, encoding: 'utf8' }).trim();
+}
+
+/** Makes a new repository of what lies in the working tree, committed or not; one commit on main has it all. */
+export function cloneWorkingTree(directory: string): void {
+  mkdirSync(directory, { recursive: true });
+  const files = git(root, 'ls-files', '-z', '--cached', '--others', '--exclude-standard').split('\0');
+  for (const file of files) {
+    // What Git knows may have been deleted.
+    if (file && existsSync(join(root, file))) cpSync(join(root, file), join(directory, file));
+  }
+  git(directory, 'init', '--quiet', '--initial-branch', 'main');
+  git(directory, 'add', '--all');
+  git(directory, 'commit', '--quiet', '--message', 'copy');
+}
