@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
-import { waitFor } from '../processes.ts';
+import { freePort, numberIn, waitFor } from '../processes.ts';
 import {
   adoptProject,
   atEnd,
@@ -17,6 +17,7 @@ import {
   removeAll,
   scenario,
   startContainer,
+  visit,
 } from './engine.ts';
 
 const cli = join(process.cwd(), 'node_modules/@devcontainers/cli/devcontainer.js');
@@ -269,6 +270,20 @@ scenario('made anew, it still has the history of the shell; it can poll where no
   expect((await shell('echo $CHOKIDAR_USEPOLLING')).output).toBe('1\n');
   expect(await timeSave()).toBeLessThan(15_000);
 });
+
+scenario(
+  'the deployed stack takes its place in the same folder, and it that of the stack: the count stays',
+  async () => {
+    const before = numberIn((await ask('/')).output);
+    const port = await freePort();
+    const inFolder = { cwd: directory, env: { PORT: String(port) } };
+    await execute('docker', ['compose', 'up', '--detach', '--wait'], inFolder);
+    expect(await visit({ port })).toBe(before + 1);
+    await up();
+    const answer = await waitFor(async () => (await ask('/')).output || null, 'an answer', 120_000);
+    expect(numberIn(answer)).toBe(before + 2);
+  },
+);
 
 scenario('it opens beside the first from a clone in a volume, as the editor does it', async () => {
   const volume = await createVolume();

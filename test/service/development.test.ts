@@ -24,9 +24,11 @@ test('npm run dev: a saved file is answered by all workers, and no request fails
   const env = { LISTEN: String(port), WEB_CONCURRENCY: '2', NODE_OPTIONS: '--inspect-port=0' };
   const script = startScript('dev', { cwd: copy, env });
   const logged = (message: RegExp) => readLog(script.output()).filter(({ msg }) => message.test(msg));
-  await waitFor(() => logged(/^serving/)[0], 'the app to serve').catch((error) => {
-    throw new Error(script.output(), { cause: error });
-  });
+  const until: typeof waitFor = (...args) =>
+    waitFor(...args).catch((error) => {
+      throw new Error(script.output(), { cause: error });
+    });
+  await until(() => logged(/^serving/)[0], 'the app to serve');
   const load = startLoad({ port }, 2, { pause: 20 });
   const answers = async () => {
     const list = await Promise.all(Array.from({ length: 20 }, () => request({ port })));
@@ -35,15 +37,15 @@ test('npm run dev: a saved file is answered by all workers, and no request fails
 
   for (const greeting of ['First', 'Second']) {
     save(greeting);
-    await waitFor(async () => `${await answers()}` === `${greeting} N`, `"${greeting}" by all workers`);
+    await until(async () => `${await answers()}` === `${greeting} N`, `"${greeting}" by all workers`);
   }
 
   writeFileSync(file, source.replace('export function', 'export fun ction'));
-  await waitFor(() => /answer\.ts.*error TS\d+/.test(script.output()), 'the mistake to be shown');
+  await until(() => /answer\.ts.*error TS\d+/.test(script.output()), 'the mistake to be shown');
   expect(await answers()).toEqual(['Second N']);
 
   save('Third');
-  await waitFor(async () => `${await answers()}` === 'Third N', 'the correction to be answered');
+  await until(async () => `${await answers()}` === 'Third N', 'the correction to be answered');
   const { numbers, statuses, errors } = await load.stop();
   expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
 });
