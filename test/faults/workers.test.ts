@@ -153,7 +153,7 @@ test(
         const app = await startApp({ env: listen === 'socket' ? { ...env, LISTEN: socketPath } : env });
         const to = listen === 'socket' ? { port: (await startNginx(socketPath)).port } : app.address;
         // What is left of two cores is for the new workers' starts.
-        const load = startLoad({ to, rate: workers === 1 ? 2_500 : 1_500 });
+        const load = startLoad({ to, rate: workers === 1 ? 2_500 : 700 });
         for (let nth = 1; nth <= reloads; nth++) {
           app.kill('SIGHUP');
           await app.waitForLog(/^reloaded/, { nth });
