@@ -13,8 +13,8 @@ import {
 } from '../processes.ts';
 import { countDoubled, startLoad } from './load.ts';
 import { malformed } from './malformed.ts';
-import { countIn, startService } from './service.ts';
-import { addRow, expectInTime } from './table.ts';
+import { countIn, expectInTime, startService } from './service.ts';
+import { addRow } from './table.ts';
 
 const minute = 60_000;
 

@@ -4,8 +4,15 @@ import { afterEach, expect, test } from '@jest/globals';
 import { delay, killIfRunning, request, startRedis, stopAll, waitFor } from '../processes.ts';
 import { openLink } from './link.ts';
 import { countDoubled, startLoad } from './load.ts';
-import { expectExact, pickOne, residentMemory, startService, waitForSuccessor } from './service.ts';
-import { addRow, expectInTime } from './table.ts';
+import {
+  expectExact,
+  expectInTime,
+  pickOne,
+  residentMemory,
+  startService,
+  waitForSuccessor,
+} from './service.ts';
+import { addRow } from './table.ts';
 
 const minute = 60_000;
 

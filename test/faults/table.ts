@@ -3,7 +3,6 @@
  * and leaves it in coverage/faults.md.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { expect } from '@jest/globals';
 import { countDoubled, countFailed, type Report } from './load.ts';
 
 export interface Row {
@@ -49,15 +48,6 @@ export function addRow(row: Row): void {
   const line = render(row);
   writeFileSync(`${directory}/${row.row.replaceAll(' ', '-')}`, line);
   process.stdout.write(`${line}\n`);
-}
-
-/**
- * A machine that is busy with other things makes everything late, so the table tells which bars were missed, and a
- * test fails only where that cannot be the reason.
- */
-export function expectInTime(times: Time[]): void {
-  for (const time of times)
-    expect({ ...time, late: time.took > 5 * time.bar }).toEqual({ ...time, late: false });
 }
 
 function render({ row, fault, load, kills, restarts, difference, seen, times = [] }: Row): string {

@@ -18,8 +18,8 @@ import {
   waitFor,
 } from '../processes.ts';
 import { countDoubled, countFailed, type Report, startLoad } from './load.ts';
-import { countIn, expectExact, pickOne, startService, waitForSuccessor } from './service.ts';
-import { addRow, addUp, expectInTime } from './table.ts';
+import { countIn, expectExact, expectInTime, pickOne, startService, waitForSuccessor } from './service.ts';
+import { addRow, addUp } from './table.ts';
 
 const minute = 60_000;
 
