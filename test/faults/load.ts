@@ -30,7 +30,7 @@ export interface Report {
   failed: Record<string, number>;
   /** Requests sent again because an idle connection was closed under them (RFC 9112, 9.3.1). */
   resent: number;
-  /** Milliseconds from the first request of a visit to its number. */
+  /** Milliseconds from the first request of a visit to its number, or to its refusal where it does not come again. */
   p50: number;
   p99: number;
   /** The same for the longest visit of all, be it that it failed. */
@@ -162,7 +162,10 @@ function run(options: LoadOptions, parent: NonNullable<typeof parentPort>): void
         }
         if (answer.status === 503 && answer.retryAfter > 0) {
           account.refused += 1;
-          if (!options.comeAgain) break;
+          if (!options.comeAgain) {
+            latencies.push(performance.now() - start);
+            break;
+          }
           await sleep(answer.retryAfter * 1000);
           continue;
         }
