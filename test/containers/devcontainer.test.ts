@@ -272,16 +272,26 @@ scenario('made anew, it still has the history of the shell; it can poll where no
 });
 
 scenario(
-  'the deployed stack takes its place in the same folder, and it that of the stack: the count stays',
+  'the deployed stack and the dev container take turns in one folder, and the count stays',
   async () => {
     const before = numberIn((await ask('/')).output);
     const port = await freePort();
-    const inFolder = { cwd: directory, env: { PORT: String(port) } };
-    await execute('docker', ['compose', 'up', '--detach', '--wait'], inFolder);
+    const compose = (...args: string[]) =>
+      execute('docker', ['compose', ...args], { cwd: directory, env: { PORT: String(port) } });
+    await compose('down');
+    await compose('up', '--detach', '--wait');
     expect(await visit({ port })).toBe(before + 1);
+    await compose('down');
     await up();
-    const answer = await waitFor(async () => (await ask('/')).output || null, 'an answer', 120_000);
-    expect(numberIn(answer)).toBe(before + 2);
+    const { output } = await waitFor(
+      async () => {
+        const answer = await ask('/');
+        return answer.code === 0 && answer;
+      },
+      'an answer',
+      120_000,
+    );
+    expect(numberIn(output)).toBe(before + 2);
   },
 );
 

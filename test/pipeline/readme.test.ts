@@ -33,6 +33,7 @@ const runs: Record<string, [file: string, text: string]> = {
     'run: npx devcontainer up --workspace-folder .\n',
   ],
   'docker compose up --wait': ['test/containers/stack.test.ts', "['up', '--detach', '--wait']"],
+  'docker compose down': ['test/containers/devcontainer.test.ts', "compose('down')"],
   'docker build --target single .': ['test/containers/single.test.ts', "'single')"],
   'deploy/rollout': ['test/containers/stack.test.ts', "attempt('deploy/rollout'"],
   'gh attestation verify oci://ghcr.io/OWNER/REPOSITORY:edge --repo OWNER/REPOSITORY': [
