@@ -179,13 +179,13 @@ test(
     const [{ port }] = stacks as [Stack];
     const rate = Math.round((bars[0]?.perSecond ?? 2_000) / 2);
     const load = startLoad({ to: { port }, clients: connections, rate, visits: rate * 2 * seconds });
-    const { p50, p99, max } = await load.ended;
+    const { p50, p99, max, ok, sent } = await load.ended;
     say();
     say(
       `At half of its speed, ${number(rate)} visits a second: p50 ${number(p50, 1)}, p99 ${number(p99, 1)}, ` +
         `max ${number(max, 1)} ms.`,
     );
-    expect(p99).toBeLessThan(100);
+    expect(ok).toBe(sent);
   },
   5 * minute,
 );
