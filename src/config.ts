@@ -38,7 +38,7 @@ interface Setting<T> {
   parse(text: string): T;
 }
 
-// A path in sockaddr_un is 107 bytes at most (unix(7)); the supervisor adds a suffix of seven (supervisor.ts).
+// A path in sockaddr_un is 107 bytes at most (unix(7)); a temporary name has seven more (socket.ts).
 const longestPath = 100;
 
 function parseListen(text: string): Listen {

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, test } from '@jest/globals';
-import { type Address, delay, freePort, numberIn, request, waitFor } from '../processes.ts';
+import { type Address, delay, freePort, numberIn, request } from '../processes.ts';
 import { cloneWorkingTree } from '../repository.ts';
 
 const run = Math.random().toString(36).slice(2, 8);
@@ -216,17 +216,11 @@ export function startVisits(stack: Stack): () => Promise<Visits> {
   const stop = async () => {
     running = false;
     await Promise.all(visitors);
+    visits.gap = Math.max(visits.gap, performance.now() - last);
     return visits;
   };
   endings.push(stop);
   return stop;
-}
-
-/** Prints how long it takes until a visit succeeds; two seconds are the aim, and ten no longer the machine's doing. */
-export async function expectVisitSoon(stack: Stack, after: string): Promise<void> {
-  const began = performance.now();
-  await waitFor(() => stack.visit(), 'a visit to succeed', 10_000);
-  process.stdout.write(`visits go on ${(performance.now() - began).toFixed(0)} ms after ${after}\n`);
 }
 
 export async function removeAll(): Promise<void> {

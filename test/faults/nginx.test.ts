@@ -85,7 +85,7 @@ test(
     const processes = [...app.workers(), ...childrenOf(nginx.pid)];
     const descriptors = () => processes.reduce((sum, pid) => sum + readdirSync(`/proc/${pid}/fd`).length, 0);
     await startLoad({ to, visits: 1_000 }).ended;
-    await delay(1_500); // nginx closes its idle connections to the app after a second
+    await delay(1_500); // nginx closes its idle connections to the app soon
     const baseline = descriptors();
 
     const sockets: Socket[] = [];
