@@ -25,9 +25,12 @@ export interface Config {
 /** A value that cannot be used. The message says what would be right. */
 class Invalid extends Error {}
 
-/** Thrown by readConfig; the message has one line for each variable that is wrong. */
+/** What the service cannot run with; the message has one line for each variable that is wrong. */
 export class ConfigError extends Error {
   override name = 'ConfigError';
+  constructor(mistakes: string[], options?: ErrorOptions) {
+    super(`bad configuration\n  ${mistakes.join('\n  ')}`, options);
+  }
 }
 
 interface Setting<T> {
@@ -174,6 +177,6 @@ export function readConfig(environment: Record<string, string | undefined>): Con
       .map(([key, setting]) => [key, read<unknown>(setting)])
       .filter(([, value]) => value !== undefined),
   );
-  if (mistakes.length > 0) throw new ConfigError(`bad configuration\n  ${mistakes.join('\n  ')}`);
+  if (mistakes.length > 0) throw new ConfigError(mistakes);
   return { workers: availableParallelism(), ...config } as Config;
 }

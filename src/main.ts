@@ -25,9 +25,7 @@ function configure(): Config {
   try {
     return readConfig(process.env);
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exit(1);
+    return refuse(error);
   }
 }
 
@@ -67,8 +65,9 @@ function hasTerminal(): boolean {
   }
 }
 
-function refuse(error: Error): never {
-  process.stderr.write(`bad configuration\n  ${error.message}\n`);
+function refuse(error: unknown): never {
+  if (!(error instanceof ConfigError)) throw error;
+  process.stderr.write(`${error.message}\n`);
   process.exit(1);
 }
 

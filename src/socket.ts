@@ -8,14 +8,17 @@ import { chmodSync, existsSync, lstatSync, renameSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { getSystemErrorMap } from 'node:util';
-import type { Listen } from './config.ts';
+import { ConfigError, type Listen } from './config.ts';
 
-/** What a worker listens on: the descriptor that follows its standard streams and its channel to the primary. */
-export const inherited = { fd: 4 };
+/** What a worker is forked with, before the socket: its standard streams and its channel to the primary. */
+const streams = ['inherit', 'inherit', 'inherit', 'ipc'];
+
+/** What a worker listens on: the descriptor that follows them. */
+export const inherited = { fd: streams.length };
 
 export interface ListeningSocket {
-  /** The primary's own descriptor of it. */
-  fd: number;
+  /** What a worker has to be forked with to inherit it. */
+  stdio: (string | number)[];
   /** Lets clients find it: to be called as soon as a worker listens, as often as one likes. */
   publish(): void;
   /** What is not accepted by a worker that still listens is refused from now on. */
@@ -33,13 +36,13 @@ const { _createServerHandle: createHandle } = net as unknown as {
   _createServerHandle(address: string | null, port: number, family: number): Handle | number;
 };
 
-/** @throws if LISTEN cannot be had: in use, forbidden, unknown, or the path of something that is not a socket. */
+/** @throws {ConfigError} if LISTEN cannot be had: in use, forbidden, unknown, or the path of something that is not a socket. */
 export async function openSocket(listen: Listen): Promise<ListeningSocket> {
   try {
     return 'path' in listen ? openUnixSocket(listen.path) : await openPort(listen.port, listen.host);
   } catch (cause) {
     const wanted = 'path' in listen ? listen.path : [listen.host, listen.port].filter(Boolean).join(':');
-    throw new Error(`LISTEN is ${wanted}: ${(cause as Error).message}`, { cause });
+    throw new ConfigError([`LISTEN is ${wanted}: ${(cause as Error).message}`], { cause });
   }
 }
 
@@ -50,7 +53,7 @@ async function openPort(port: number, host?: string): Promise<ListeningSocket> {
   const name: { port?: number } = {};
   handle.getsockname?.(name);
   if (name.port !== port) throw systemError('EADDRINUSE');
-  return { fd: handle.fd, publish() {}, close: () => handle.close() };
+  return { stdio: [...streams, handle.fd], publish() {}, close: () => handle.close() };
 }
 
 /**
@@ -67,7 +70,7 @@ function openUnixSocket(path: string): ListeningSocket {
   const handle = bind(temporary, -1, -1);
   let published = false;
   return {
-    fd: handle.fd,
+    stdio: [...streams, handle.fd],
     publish() {
       if (published) return;
       chmodSync(temporary, 0o666); // nginx runs as another user

@@ -75,7 +75,7 @@ export function superviseWorkers(
 
   const fork = cluster.fork.bind(cluster);
   cluster.fork = balance as unknown as typeof cluster.fork;
-  cluster.setupPrimary({ stdio: ['inherit', 'inherit', 'inherit', 'ipc', socket.fd] });
+  cluster.setupPrimary({ stdio: socket.stdio });
 
   // After the poll phase, which reads the heartbeats that are waiting: a primary that was paused judges nobody.
   const watch = setInterval(
