@@ -1,12 +1,16 @@
 import cluster from 'node:cluster';
-import { closeSync, openSync, watch } from 'node:fs';
+import { watch } from 'node:fs';
 import throng from 'throng';
-import { type Config, ConfigError, readConfig } from './config.ts';
-import { createLog } from './log.ts';
-import { answerCommits, createMemory } from './memory.ts';
-import type { FromPrimary, FromWorker } from './messages.ts';
-import { openSocket } from './socket.ts';
-import { superviseWorkers } from './supervisor.ts';
+import { openPrimary } from './app/primary.ts';
+import { type Config, readConfig } from './server/config.ts';
+import { ConfigError } from './server/env.ts';
+import { createLog } from './server/log.ts';
+import type { FromPrimary, FromWorker } from './server/messages.ts';
+import { deduplicationWindow } from './server/retry.ts';
+import { openSocket } from './server/socket.ts';
+import { superviseWorkers } from './server/supervisor.ts';
+import { hasTerminal } from './server/terminal.ts';
+import type { StopScope } from './server/worker.ts';
 
 // The supervisor has its own deadline, which tells of what it cut off: throng's must never come (largest timer).
 const never = 2 ** 31 - 1;
@@ -31,9 +35,9 @@ function configure(): Config {
 
 /** In the primary, before throng forks. */
 async function superviseAll(): Promise<void> {
-  const commit = createMemory();
+  const answerWorker = openPrimary({ config, log, deduplicationWindow });
   const socket = await openSocket(config.listen).catch(refuse);
-  const supervisor = superviseWorkers(config, log, socket, (worker) => answerCommits(worker, commit));
+  const supervisor = superviseWorkers(config, log, socket, answerWorker);
   const terminal = hasTerminal();
   process.on('SIGHUP', () => (terminal && !hasTerminal() ? supervisor.stop() : supervisor.reload()));
   process.on('SIGTTIN', () => supervisor.scale(1));
@@ -49,20 +53,9 @@ async function superviseAll(): Promise<void> {
   }
   supervisor.serving.then(() => {
     const workers = config.workers === 1 ? '1 worker' : `${config.workers} workers`;
-    log.info(`serving ${whereServed()} from ${workers}; ${whereCounted()}`);
+    log.info(`serving ${whereServed()} from ${workers}`);
   });
   supervisor.done.then((code) => process.exit(code));
-}
-
-/** A terminal that is closed sends SIGHUP too, which then means: stop, nobody sees you any more. */
-function hasTerminal(): boolean {
-  if (!process.stdout.isTTY) return false; // the log goes elsewhere: nothing is lost with a terminal
-  try {
-    closeSync(openSync('/dev/tty', 'r'));
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function refuse(error: unknown): never {
@@ -77,11 +70,6 @@ function whereServed(): string {
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
-function whereCounted(): string {
-  if (config.redisUrl) return `the count is kept in Redis at ${new URL(config.redisUrl).host}`;
-  return 'the count is kept in this process and is lost at its exit (set REDIS_URL to keep it)';
-}
-
 /** In each worker. What serves is loaded here, so that the primary stays small and a reload reads new code. */
 async function work(): Promise<void> {
   const { worker } = cluster;
@@ -90,25 +78,25 @@ async function work(): Promise<void> {
   Object.assign(cluster, { isPrimary: true });
   // Without this Node ends a worker at once when its primary dies, with its visits in flight.
   worker.exitedAfterDisconnect = true;
-  const started = import('./worker.ts').then(({ startWorker }) => startWorker(config, log, process));
+  const started = import('./server/worker.ts').then(({ startWorker }) => startWorker(config, log, process));
 
   let leaving = false;
-  async function leave(whole: 'worker' | 'service'): Promise<void> {
+  async function leave(scope: StopScope): Promise<void> {
     if (leaving) return; // Ctrl-C comes twice: from the terminal, and from the primary
     leaving = true;
     const stop = await started;
-    await stop(whole);
+    await stop(scope);
     process.exit(0);
   }
-  process.on('SIGTERM', () => leave('service'));
-  process.on('SIGINT', () => leave('service'));
-  process.on('disconnect', () => leave('service')); // the primary is gone
+  process.on('SIGTERM', () => leave('instance'));
+  process.on('SIGINT', () => leave('instance'));
+  process.on('disconnect', () => leave('instance')); // the primary is gone
   process.on('message', (message: FromPrimary) => {
     if (message.type === 'retire') leave('worker');
   });
 
   started.catch((error) => {
-    const message: FromWorker = { type: 'failed', reason: error?.stack ?? String(error) };
+    const message: FromWorker = { type: 'boot-failed', reason: error?.stack ?? String(error) };
     process.send?.(message, () => process.exit(1));
   });
 }

@@ -1,13 +1,12 @@
-import { destination, type Logger, pino } from 'pino';
+import { destination, pino } from 'pino';
+import type { Log } from '../app/service.ts';
+import type { LogLevel } from './config.ts';
 
-export type Log = Pick<Logger, LogLevel>;
-
-export const logLevels = ['debug', 'info', 'warn', 'error', 'fatal'] as const;
-export type LogLevel = (typeof logLevels)[number];
+export type { Log };
 
 /**
- * Logs to standard output: one line of JSON an event, or lines made for eyes where that is a terminal.
- * Writes are synchronous, so that the last line before an exit is never lost.
+ * Logs to standard output: one line of JSON an event, or readable lines where that is a terminal. Writes are
+ * synchronous, so that the last line before an exit is never lost.
  */
 export async function createLog(level: LogLevel, name: string, terminal: boolean): Promise<Log> {
   const options = {
@@ -18,7 +17,7 @@ export async function createLog(level: LogLevel, name: string, terminal: boolean
   };
   let log: Log;
   if (terminal) {
-    const { default: pretty } = await import('pino-pretty'); // loaded only where there are eyes
+    const { default: pretty } = await import('pino-pretty'); // loaded only where it is used
     log = pino(options, pretty({ sync: true, ignore: 'pid', translateTime: 'SYS:HH:MM:ss' }));
   } else {
     log = pino(options, destination({ dest: 1, sync: true }));

@@ -1,7 +1,7 @@
 import type { Context } from 'koa';
 
 /** Answers with the number of visits in the form that the client prefers: text, JSON or a page. */
-export function answerHits(ctx: Context, hits: number): void {
+export function sendVisits(ctx: Context, hits: number): void {
   ctx.set('Cache-Control', 'no-store'); // a visit that is answered from a cache is not counted
   ctx.vary('Accept');
   switch (ctx.accepts('text', 'json', 'html')) {

@@ -8,7 +8,8 @@ import { chmodSync, existsSync, lstatSync, renameSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { getSystemErrorMap } from 'node:util';
-import { ConfigError, type Listen } from './config.ts';
+import type { Listen } from './config.ts';
+import { ConfigError } from './env.ts';
 
 /** What a worker is forked with, before the socket: its standard streams and its channel to the primary. */
 const streams = ['inherit', 'inherit', 'inherit', 'ipc'];

@@ -124,10 +124,10 @@ export function superviseWorkers(
     members.add(member);
     greet(worker);
     worker.on('message', (message: FromWorker) => {
-      if (message.type === 'beat') member.lastSign = performance.now();
-      if (message.type === 'failed') member.reason = message.reason;
+      if (message.type === 'heartbeat') member.lastSign = performance.now();
+      if (message.type === 'boot-failed') member.reason = message.reason;
       if (message.type === 'listening') welcome(member);
-      if (message.type === 'worn') {
+      if (message.type === 'recycle') {
         log.info(`worker ${worker.process.pid} has served its number of requests`);
         member.outdated ??= 'worn';
         balance();

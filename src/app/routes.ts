@@ -1,0 +1,19 @@
+import Router from '@koa/router';
+import type { Counter } from './counter.ts';
+import { sendVisits } from './page.ts';
+
+/** The table of routes. ADD YOURS HERE. */
+export function createRoutes(counter: Counter): Router {
+  const router = new Router();
+
+  // Before GET, which would answer HEAD too: looking is not visiting.
+  router.head('/', (ctx) => {
+    ctx.status = 200;
+  });
+
+  router.get('/', async (ctx) => {
+    sendVisits(ctx, await counter.visit(ctx.state.requestId));
+  });
+
+  return router;
+}

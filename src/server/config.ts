@@ -1,0 +1,97 @@
+import { availableParallelism } from 'node:os';
+import { appSettings } from '../app/settings.ts';
+import { integer, oneOf, readSettings, type Setting, seconds, type Values } from './env.ts';
+
+/** Where to listen: the path of a unix socket, or a TCP port, on every address or on one. */
+export type Listen = { path: string } | { port: number; host?: string };
+
+export const logLevels = ['debug', 'info', 'warn', 'error', 'fatal'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+// A path in sockaddr_un is 107 bytes at most (unix(7)); a temporary name has seven more (socket.ts).
+const maxPathLength = 100;
+
+function parseListen(text: string): Listen {
+  if (text.includes('/')) {
+    if (Buffer.byteLength(text) > maxPathLength) throw new Error(`a path of at most ${maxPathLength} bytes`);
+    return { path: text };
+  }
+  const [, bracketed, plain, digits] =
+    /^(?:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):)?(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port < 1 || port > 65535) {
+    throw new Error('a port (8080), host:port (127.0.0.1:8080, [::1]:8080), or the path of a unix socket');
+  }
+  const host = bracketed ?? plain;
+  return host === undefined ? { port } : { port, host };
+}
+
+const serverSettings = {
+  listen: {
+    name: 'LISTEN',
+    default: '8080',
+    meaning: 'port, `host:port`, or the path of a unix socket',
+    parse: parseListen,
+  },
+  /** Number of worker processes. */
+  workers: {
+    name: 'WEB_CONCURRENCY',
+    default: undefined,
+    meaning: 'workers; by default one per available core',
+    parse: integer(1, 512),
+  },
+  /** Milliseconds. */
+  workerTimeout: {
+    name: 'WORKER_TIMEOUT',
+    default: '30',
+    meaning: 'seconds without a heartbeat after which a worker is killed and replaced; 0: never',
+    parse: seconds(0),
+  },
+  /** Milliseconds. */
+  gracefulTimeout: {
+    name: 'GRACEFUL_TIMEOUT',
+    default: '20',
+    meaning: 'seconds that a stopping worker has for what it has begun; then it is killed',
+    parse: seconds(0.1),
+  },
+  maxRequests: {
+    name: 'MAX_REQUESTS',
+    default: '0',
+    meaning: 'requests after which a worker is replaced, successor first; 0: never',
+    parse: integer(0, 1e9),
+  },
+  maxRequestsJitter: {
+    name: 'MAX_REQUESTS_JITTER',
+    default: '0',
+    meaning: 'up to so many requests more, at random, so that workers do not leave together',
+    parse: integer(0, 1e9),
+  },
+  logLevel: {
+    name: 'LOG_LEVEL',
+    default: 'info',
+    meaning: `least severe level that is logged: ${logLevels.join(', ')}`,
+    parse: oneOf(logLevels),
+  },
+  /** Replace the workers when a compiled file changes. */
+  reload: {
+    name: 'RELOAD',
+    default: 'false',
+    meaning: '`true`: replace the workers whenever a compiled file changes (`npm run dev`)',
+    parse: (text: string) => oneOf(['true', 'false'])(text) === 'true',
+  },
+} satisfies Record<string, Setting<unknown>>;
+
+/** Every setting there is, the app's own included. The table in docs/settings.md is held against this one by a test. */
+export const settings = { ...serverSettings, ...appSettings } satisfies Record<string, Setting<unknown>>;
+
+export type Config = Values<typeof settings> & { workers: number };
+
+/**
+ * Reads the configuration from environment variables; an empty one counts as absent.
+ *
+ * @throws {ConfigError} naming every variable that is wrong, what it had and what would be right.
+ */
+export function readConfig(environment: Record<string, string | undefined>): Config {
+  const { workers = availableParallelism(), ...config } = readSettings(settings, environment);
+  return { ...config, workers };
+}

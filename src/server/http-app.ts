@@ -1,0 +1,109 @@
+import { randomBytes } from 'node:crypto';
+import { METHODS } from 'node:http';
+import Router from '@koa/router';
+import Koa, { type Context, type Middleware } from 'koa';
+import type { Log, Service } from '../app/service.ts';
+import { withinTime } from './retry.ts';
+
+/** Milliseconds in which a service must say that it is ready; shorter than the image's health check waits. */
+export const readyTimeout = 500;
+
+export interface HttpApp {
+  /** The application; it does not listen, and emits 'error' for each failed request. */
+  koa: Koa;
+  /** From now on `/readyz` answers 503: the whole instance is about to end. */
+  stopBeingReady(): void;
+}
+
+/** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
+export function createHttpApp(service: Service): HttpApp {
+  const koa = new Koa();
+  const router = new Router({ methods: METHODS }); // every method is known, so a wrong one is 405, never 501
+  let stopping = false;
+  const isReady = shareReady(service);
+
+  // Alive: this process answers. It asks nobody else: a restart does not bring back what the service depends on.
+  router.get('/livez', (ctx) => {
+    ctx.body = 'alive\n';
+  });
+  // Ready: a request would be served now.
+  router.get('/readyz', async (ctx) => {
+    if (stopping) ctx.throw(503, 'stopping', { expose: true });
+    await isReady();
+    ctx.body = 'ready\n';
+  });
+  router.use(service.router.routes());
+
+  koa.use(refuseMalformed);
+  koa.use(identifyRequest);
+  koa.use(router.routes());
+  koa.use(router.allowedMethods());
+  return {
+    koa,
+    stopBeingReady() {
+      stopping = true;
+    },
+  };
+}
+
+/** Asks the service once for all who wait, so that a flood of probes costs it nothing. */
+function shareReady(service: Service): () => Promise<void> {
+  let asking: Promise<void> | undefined;
+  async function ask(): Promise<void> {
+    try {
+      await withinTime(service.ready(), readyTimeout, 'not ready');
+    } catch (cause) {
+      throw Object.assign(new Error('not ready', { cause }), { status: 503, expose: true });
+    } finally {
+      asking = undefined;
+    }
+  }
+  return () => {
+    asking ??= ask();
+    return asking;
+  };
+}
+
+// Node.js lets both through, if only until it has read on. nginx in front refuses both itself.
+const refuseMalformed: Middleware = (ctx, next) => {
+  if (!hasPath(ctx)) ctx.throw(400, 'malformed URL');
+  if (!/^(chunked)?$/i.test(ctx.get('Transfer-Encoding'))) ctx.throw(400, 'unknown Transfer-Encoding');
+  return next();
+};
+
+function hasPath(ctx: Context): boolean {
+  try {
+    return ctx.path !== null; // an absolute URL is parsed here: `GET http://[::1 HTTP/1.1` has none
+  } catch {
+    return false;
+  }
+}
+
+// nginx gives each request an id, and the same id to each of its tries. Without nginx the request gets one here.
+const identifyRequest: Middleware = (ctx, next) => {
+  const given = ctx.headers['x-request-id'];
+  if (given === undefined) {
+    ctx.state.requestId = randomBytes(16).toString('hex');
+  } else if (typeof given === 'string' && /^[0-9a-f]{32}$/.test(given)) {
+    ctx.state.requestId = given;
+  } else {
+    ctx.throw(400, 'X-Request-ID must be 32 hexadecimal digits, in lower case');
+  }
+  return next();
+};
+
+/** One line for each request that the service failed to serve; what was the client's mistake is in the access log. */
+export function logFailures(koa: Koa, log: Log): void {
+  koa.on('error', (error, ctx?: Context) => {
+    if (error.status < 500 || isOfConnection(error)) return;
+    log.error(
+      { err: error, request_id: ctx?.state.requestId, method: ctx?.method, url: ctx?.url },
+      'request failed',
+    );
+  });
+}
+
+/** The client went away in the middle, or what followed its request's head is not HTTP: nobody is there to answer. */
+function isOfConnection(error: { code?: string; headerSent?: boolean }): boolean {
+  return error.headerSent === true && /^(ECONNRESET|EPIPE|HPE_.*)$/.test(error.code ?? '');
+}

@@ -1,0 +1,68 @@
+import { createServer, type RequestListener, type ServerResponse } from 'node:http';
+import { Server, type Socket } from 'node:net';
+import { inherited } from './socket.ts';
+
+/**
+ * Milliseconds that an idle connection is kept: longer than any proxy in front does, so that the proxy closes it and no
+ * request meets a closing socket (nginx: deploy/nginx.conf; cloud load balancers: 60 s).
+ */
+export const keepAliveTimeout = 65_000;
+/** Milliseconds from the start of a stop until idle connections are closed: nginx has closed its own by then. */
+export const idleCloseDelay = 1_000;
+/** Milliseconds for a whole request to arrive: less than GRACEFUL_TIMEOUT, or half a request would hold up a stop. */
+export const requestTimeout = 15_000;
+
+export interface HttpServer {
+  /** Resolves when connections are accepted. */
+  listen(): Promise<void>;
+  /** Accepts no more connections. Resolves when the last request was answered and every connection is closed. */
+  close(): Promise<void>;
+}
+
+/** An HTTP server whose close breaks no request. `workerName` is sent with each answer; `onRequest` hears of each. */
+export function createHttpServer(
+  handle: RequestListener,
+  { workerName, onRequest }: { workerName: string; onRequest: () => void },
+): HttpServer {
+  const inFlight = new Set<ServerResponse>();
+  const sockets = new Set<Socket>();
+  let closing = false;
+
+  const server = createServer(
+    { keepAliveTimeout, requestTimeout, connectionsCheckingInterval: 1_000 },
+    (req, res) => {
+      inFlight.add(res);
+      res.once('close', () => inFlight.delete(res));
+      res.shouldKeepAlive &&= !closing;
+      res.setHeader('X-Worker', workerName);
+      onRequest();
+      handle(req, res);
+    },
+  );
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+
+  return {
+    listen: () =>
+      new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(inherited, resolve);
+      }),
+    async close() {
+      closing = true;
+      // http.Server.close() would cut idle connections at once, while a request may be on its way on one of them.
+      const closed = new Promise<void>((resolve) => Server.prototype.close.call(server, () => resolve()));
+      for (const res of inFlight) res.shouldKeepAlive = false;
+      const timer = setTimeout(() => {
+        server.closeIdleConnections();
+        // Browsers open connections in advance. One that was never used is not idle to Node, which waits for its
+        // first request.
+        for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+      }, idleCloseDelay);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
