@@ -1,10 +1,18 @@
 /** Copies of this repository for tests, which may change them at will. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { root, temporaryDirectory } from './processes.ts';
 
-/** Where npm runs its scripts: the root of the repository. */
-const root = process.cwd();
+/** A copy of these files of the repository that a test may change, with the packages that are installed. */
+export function copyRepository(...paths: string[]): string {
+  const directory = temporaryDirectory();
+  for (const path of [...paths, 'package.json']) {
+    cpSync(join(root, path), join(directory, path), { recursive: true });
+  }
+  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
+  return directory;
+}
 
 /** Runs git, as an author of the tests' own; returns what it has written. */
 export function git(directory: string, ...args: string[]): string {

@@ -1,0 +1,106 @@
+/** Requests on many connections while something happens to the service, and what became of each. */
+import { Agent } from 'node:http';
+import { expect } from '@jest/globals';
+import type { Exchange, Verdict } from './history.ts';
+import { judge, sample } from './judgement.ts';
+import { atEnd } from './processes.ts';
+import { type Address, request } from './requests.ts';
+import { delay, waitFor } from './wait.ts';
+
+export interface LoadReport {
+  /** How many answers had which status. */
+  statuses: Record<number, number>;
+  /** Why requests got no answer. */
+  errors: Error[];
+  /** Every request that has ended, in the order of their ends. */
+  history: Exchange[];
+  /** The longest time that a request took, in milliseconds. */
+  slowest: number;
+}
+
+export interface Load {
+  /** What there is so far. */
+  readonly report: LoadReport;
+  /** Waits until so many requests more were answered by 200. */
+  waitForAnswers(more: number): Promise<void>;
+  /** Begins no more requests and lets those in flight finish. */
+  stop(): Promise<LoadReport>;
+}
+
+/**
+ * Sends the app's sample request on so many connections, until it is stopped. The pause between an answer and the next
+ * request, 10 ms by default, leaves some of the machine to what is tested.
+ */
+export function startLoad(
+  to: Address,
+  connections: number,
+  { keepAlive = true, pause = 10 }: { keepAlive?: boolean; pause?: number } = {},
+): Load {
+  const report: LoadReport = { statuses: {}, errors: [], history: [], slowest: 0 };
+  const agent = new Agent({ keepAlive, maxSockets: connections });
+  let running = true;
+  const clients = Array.from({ length: connections }, async () => {
+    while (running) {
+      const exchange = await ask(to, agent, report);
+      if (exchange.error !== undefined) await delay(10);
+      if (pause > 0) await delay(pause);
+    }
+  });
+  const stop = async () => {
+    running = false;
+    await Promise.all(clients);
+    agent.destroy();
+    return report;
+  };
+  atEnd(stop);
+  return {
+    report,
+    async waitForAnswers(more) {
+      const answered = () => report.statuses[200] ?? 0;
+      const enough = answered() + more;
+      await waitFor(() => answered() >= enough, `${more} answers`);
+    },
+    stop,
+  };
+}
+
+/** One request of the load; it is added to the report. */
+async function ask(to: Address, agent: Agent | undefined, report: LoadReport): Promise<Exchange> {
+  const begin = performance.now();
+  const outcome = await request(to, sample.path, {
+    headers: sample.headers,
+    ...(agent && { agent }),
+  }).catch((error: Error) => error);
+  const exchange: Exchange = { begin, end: performance.now() };
+  if (outcome instanceof Error) {
+    exchange.error = outcome.message;
+    report.errors.push(outcome);
+  } else {
+    const { status, body } = outcome;
+    Object.assign(exchange, { status, body });
+    report.statuses[status] = (report.statuses[status] ?? 0) + 1;
+  }
+  report.history.push(exchange);
+  report.slowest = Math.max(report.slowest, exchange.end - begin);
+  return exchange;
+}
+
+/** Asks once more, after the load has ended, and has the app's own judge look at every answer. */
+export async function judgeLoad(to: Address, report: LoadReport): Promise<Verdict> {
+  const { error } = await ask(to, undefined, report);
+  if (error !== undefined) throw new Error(`no answer after the load: ${error}`);
+  return judge(report.history);
+}
+
+/** Stops a load and expects that every request was answered by 200, and rightly. */
+export async function expectFlawless(to: Address, load: Load): Promise<void> {
+  const report = await load.stop();
+  const verdict = await judgeLoad(to, report);
+  const { errors, statuses, history } = report;
+  expect({ errors, statuses, ...verdict }).toEqual({
+    errors: [],
+    statuses: { 200: history.length },
+    wrong: [],
+    unacknowledged: 0,
+  });
+}

@@ -1,0 +1,72 @@
+/** HTTP requests, and where they go. */
+import { type Agent, type IncomingHttpHeaders, request as send } from 'node:http';
+import { createServer } from 'node:net';
+
+/** Where a server listens. */
+export type Address = { port: number; host?: string } | { socketPath: string };
+
+/** A free TCP port, below those that the system gives to outgoing connections (32768 and up). */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000); // at random: test files run in parallel
+    const free = await new Promise<boolean>((resolve) => {
+      const server = createServer();
+      server.once('error', () => resolve(false));
+      server.listen(port, () => server.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+}
+
+export interface Answer {
+  status: number;
+  headers: IncomingHttpHeaders;
+  body: string;
+}
+
+export interface RequestOptions {
+  method?: string;
+  headers?: Record<string, string>;
+  body?: string | Buffer;
+  agent?: Agent;
+  /** Milliseconds; a request that takes longer hangs, which is a failure. */
+  timeout?: number;
+}
+
+/** One HTTP request; rejects if there is no complete answer. */
+export function request(to: Address, path = '/', options: RequestOptions = {}): Promise<Answer> {
+  const { body, timeout = 20_000, agent, ...rest } = options;
+  const where =
+    'port' in to ? { host: to.host ?? '127.0.0.1', port: to.port } : { socketPath: to.socketPath };
+  return new Promise((resolve, reject) => {
+    const outgoing = send({ ...where, ...rest, path, agent: agent ?? false }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (part) => {
+        text += part;
+      });
+      response.on('end', () => {
+        clearTimeout(expiry);
+        resolve({ status: response.statusCode as number, headers: response.headers, body: text });
+      });
+      response.on('error', (error) => {
+        clearTimeout(expiry);
+        reject(error);
+      });
+    });
+    const expiry = setTimeout(
+      () => outgoing.destroy(new Error(`no answer within ${timeout} ms: it hangs`)),
+      timeout,
+    );
+    outgoing.on('error', (error) => {
+      clearTimeout(expiry);
+      reject(error);
+    });
+    outgoing.end(body);
+  });
+}
+
+/** The process id of the worker that gave an answer, as its X-Worker header says: HOST:PID. */
+export function workerOf({ headers }: Pick<Answer, 'headers'>): number {
+  return Number(String(headers['x-worker']).split(':')[1]);
+}
