@@ -1,10 +1,11 @@
 import { availableParallelism } from 'node:os';
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { ConfigError, readConfig, settings } from '../../src/config.ts';
+import { readConfig, settings } from '../../src/server/config.ts';
+import { ConfigError } from '../../src/server/env.ts';
 
 test('an empty environment gives every default', () => {
-  expect(readConfig({})).toEqual({
+  expect(readConfig({})).toMatchObject({
     listen: { port: 8080 },
     workers: availableParallelism(),
     workerTimeout: 30_000,
@@ -22,10 +23,10 @@ test('an empty variable counts as absent', () => {
 });
 
 test('every wrong variable is named with what it had and what is right', () => {
-  const read = () => readConfig({ LISTEN: 'nowhere', WEB_CONCURRENCY: '0', REDIS_URL: 'http://redis' });
+  const read = () => readConfig({ LISTEN: 'nowhere', WEB_CONCURRENCY: '0', LOG_LEVEL: 'loud' });
   expect(read).toThrow(ConfigError);
   expect(read).toThrow(
-    /LISTEN is "nowhere"; right would be a port.*\n.*WEB_CONCURRENCY is "0".*1 to 512\n.*REDIS_URL is "http:/,
+    /LISTEN is "nowhere"; right would be a port.*\n.*WEB_CONCURRENCY is "0".*1 to 512\n.*LOG_LEVEL is "loud"; right would be one of debug/,
   );
 });
 
@@ -56,29 +57,10 @@ test.each([
   ['WORKER_TIMEOUT', '30s'],
   ['GRACEFUL_TIMEOUT', '0'],
   ['MAX_REQUESTS', '1e3'],
-  ['REDIS_URL', 'redis://'],
-  ['REDIS_URL', 'redis:6379'],
-  ['REDIS_URL', 'redis://host/name'],
   ['LOG_LEVEL', 'INFO'],
   ['RELOAD', 'yes'],
 ])('%s=%s is refused', (name, text) => {
   expect(() => readConfig({ [name]: text })).toThrow(`${name} is ${JSON.stringify(text)}; right would be`);
-});
-
-test.each(['redis://redis', 'redis://:secret@redis:6380/2', 'rediss://user:secret@redis.example/0'])(
-  'REDIS_URL may be %s',
-  (url) => {
-    expect(readConfig({ REDIS_URL: url }).redisUrl).toBe(url);
-  },
-);
-
-test('seconds become milliseconds, with fractions', () => {
-  fc.assert(
-    fc.property(fc.integer({ min: 0, max: 3600 * 10 }), (tenths) => {
-      const { workerTimeout } = readConfig({ WORKER_TIMEOUT: String(tenths / 10) });
-      expect(workerTimeout).toBeCloseTo(tenths * 100);
-    }),
-  );
 });
 
 const anyText = fc.oneof(fc.string(), fc.integer().map(String), fc.double().map(String), fc.webUrl());

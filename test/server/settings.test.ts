@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
-import { settings } from '../../src/config.ts';
+import { settings } from '../../src/server/config.ts';
 
-test("the README's table of settings is the one in the code", () => {
-  const readme = readFileSync('README.md', 'utf8');
+test('the table in docs/settings.md is the one in the code', () => {
+  const page = readFileSync('docs/settings.md', 'utf8');
   const [, table = ''] =
-    /^\| setting \| default \| meaning \|\n\| [-| ]+ \|\n((?:\|.*\n)+)/m.exec(readme) ?? [];
+    /^\| setting \| default \| meaning \|\n\| [-| ]+ \|\n((?:\|.*\n)+)/m.exec(page) ?? [];
   const rows = table
     .trimEnd()
     .split('\n')

@@ -1,0 +1,69 @@
+import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { ConfigError, integer, oneOf, readSettings, seconds } from '../../src/server/env.ts';
+
+const table = {
+  size: { name: 'SIZE', default: '3', meaning: 'of the thing', parse: integer(1, 10) },
+  colour: { name: 'COLOUR', default: undefined, meaning: 'of the thing', parse: oneOf(['red', 'blue']) },
+  wait: { name: 'WAIT', default: '0.5', meaning: 'for the thing', parse: seconds(0) },
+};
+
+test('an absent variable gives its default, and without one nothing', () => {
+  expect(readSettings(table, {})).toEqual({ size: 3, colour: undefined, wait: 500 });
+});
+
+test('an empty variable counts as absent', () => {
+  const empty = { SIZE: '', COLOUR: '', WAIT: '' };
+  expect(readSettings(table, empty)).toEqual(readSettings(table, {}));
+});
+
+test('variables that are in no table are left alone', () => {
+  expect(readSettings(table, { SIZE: '7', PATH: '/bin' })).toEqual({ size: 7, wait: 500 });
+});
+
+test('one error has a line for each wrong variable: its name, what it has, and what would be right', () => {
+  const read = () => readSettings(table, { SIZE: '11', COLOUR: 'pale "green"', WAIT: '1' });
+  expect(read).toThrow(ConfigError);
+  expect(read).toThrow(
+    [
+      'bad configuration',
+      '  SIZE is "11"; right would be a whole number from 1 to 10',
+      '  COLOUR is "pale \\"green\\""; right would be one of red, blue',
+    ].join('\n'),
+  );
+});
+
+test('what a setting parses by itself is told as it says', () => {
+  const parse = () => {
+    throw new Error('a prime');
+  };
+  const own = { prime: { name: 'PRIME', default: undefined, meaning: '', parse } };
+  expect(() => readSettings(own, { PRIME: '4' })).toThrow('PRIME is "4"; right would be a prime');
+});
+
+test.each(['0', '11', '-1', '1.5', '1e0', '0x1', ' 1', '1 ', 'one', 'NaN', 'Infinity'])(
+  '%j is no whole number from 1 to 10',
+  (text) => {
+    expect(() => integer(1, 10)(text)).toThrow('a whole number from 1 to 10');
+  },
+);
+
+test.each(['0.09', '3600.1', '-1', '.5', '5.', '1e1', '30s', 'Infinity', ' 1'])(
+  '%j is no time from 0.1 to 3600 seconds',
+  (text) => {
+    expect(() => seconds(0.1)(text)).toThrow('seconds, from 0.1 to 3600');
+  },
+);
+
+test('seconds become milliseconds, with fractions', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 3600 * 10 }), (tenths) => {
+      expect(seconds(0)(String(tenths / 10))).toBeCloseTo(tenths * 100);
+    }),
+  );
+});
+
+test('a word is taken as it is written', () => {
+  expect(oneOf(['red', 'blue'])('blue')).toBe('blue');
+  expect(() => oneOf(['red', 'blue'])('Blue')).toThrow('one of red, blue');
+});

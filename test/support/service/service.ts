@@ -1,0 +1,69 @@
+/**
+ * A service of the tests' own, with what a test wants to happen to a request: it is slow, it fails, it never ends. It
+ * takes the place of the app in a copy of what is compiled (../service.ts).
+ */
+import { existsSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
+import Router from '@koa/router';
+import type { Context, Service } from '../../../src/app/service.ts';
+
+const methods = ['GET', 'POST'];
+
+export async function openService({ log, config }: Context): Promise<Service> {
+  const router = new Router({ methods });
+  const streams = new Set<ServerResponse>();
+  let inFlight = 0;
+  let draining = false;
+
+  router.use((ctx, next) => {
+    inFlight += 1;
+    ctx.res.once('close', () => {
+      inFlight -= 1;
+    });
+    return next();
+  });
+
+  router.get('/', (ctx) => {
+    ctx.body = `${(config as { greeting?: string }).greeting}\n`;
+  });
+
+  // Is answered when there is such a file.
+  router.get('/held', async (ctx) => {
+    const file = String(ctx.query.until);
+    while (!existsSync(file)) await new Promise((resume) => setTimeout(resume, 5));
+    ctx.body = 'at last\n';
+  });
+
+  // A stream of events that never ends by itself.
+  router.get('/stream', (ctx) => {
+    ctx.respond = false;
+    ctx.res.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    ctx.res.write('data: first\n\n');
+    if (draining) ctx.res.end();
+    else streams.add(ctx.res);
+    ctx.res.once('close', () => streams.delete(ctx.res));
+  });
+
+  router.get('/broken', () => {
+    throw new Error('a mistake in the code');
+  });
+
+  router.post('/echo', async (ctx) => {
+    const parts: Buffer[] = [];
+    for await (const part of ctx.req) parts.push(part);
+    ctx.body = Buffer.concat(parts).toString();
+  });
+
+  return {
+    router,
+    async ready() {},
+    drain() {
+      log.info('service drains');
+      draining = true;
+      for (const stream of streams) stream.end('data: last\n\n');
+    },
+    async close() {
+      log.info({ in_flight: inFlight }, 'service closed');
+    },
+  };
+}
