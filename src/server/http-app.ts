@@ -94,8 +94,10 @@ const identifyRequest: Middleware = (ctx, next) => {
 
 /** One line for each request that the service failed to serve; what was the client's mistake is in the access log. */
 export function logFailures(koa: Koa, log: Log): void {
+  const logged = new WeakSet<Error>(); // Koa tells twice of a stream that fails while it is sent
   koa.on('error', (error, ctx?: Context) => {
-    if (error.status < 500 || isOfConnection(error)) return;
+    if (error.status < 500 || isOfConnection(error) || logged.has(error)) return;
+    logged.add(error);
     log.error(
       { err: error, request_id: ctx?.state.requestId, method: ctx?.method, url: ctx?.url },
       'request failed',
@@ -105,5 +107,8 @@ export function logFailures(koa: Koa, log: Log): void {
 
 /** The client went away in the middle, or what followed its request's head is not HTTP: nobody is there to answer. */
 function isOfConnection(error: { code?: string; headerSent?: boolean }): boolean {
-  return error.headerSent === true && /^(ECONNRESET|EPIPE|HPE_.*)$/.test(error.code ?? '');
+  return (
+    error.headerSent === true &&
+    /^(ECONNRESET|EPIPE|ERR_STREAM_PREMATURE_CLOSE|HPE_.*)$/.test(error.code ?? '')
+  );
 }

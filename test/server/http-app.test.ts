@@ -1,188 +1,330 @@
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { afterEach, expect, test } from '@jest/globals';
+import { type AddressInfo, connect } from 'node:net';
+import { Readable } from 'node:stream';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import Router from '@koa/router';
 import fc from 'fast-check';
-import type Koa from 'koa';
 import type { Context } from 'koa';
-import { createApp } from '../../src/app.ts';
-import { type Counter, CounterUnavailable } from '../../src/counter.ts';
-import { type RequestOptions, request } from '../processes.ts';
+import type { Log, Service } from '../../src/app/service.ts';
+import { createHttpApp, logFailures, readyTimeout } from '../../src/server/http-app.ts';
+import { Unavailable } from '../../src/server/retry.ts';
+import { type RequestOptions, request } from '../support/requests.ts';
+import { waitFor } from '../support/wait.ts';
 
 let server: Server | undefined;
 afterEach(() => {
+  server?.closeAllConnections();
   server?.close();
 });
 
-/** The app on a counter that counts on its fingers, or fails; and all that can be seen of both. */
-async function serve(failure?: Error) {
+/** An application on a small service of the tests' own, and all that can be seen of it. */
+async function serve(overrides: Partial<Service> = {}) {
   const ids: string[] = [];
-  const errors: { error: Error; ctx: Context }[] = [];
-  const counter: Counter = {
-    async hit(id) {
-      if (failure) throw failure;
-      return ids.push(id);
-    },
-    async ready() {
-      if (failure) throw failure;
-    },
-    async close() {},
-  };
-  const app: Koa = createApp(counter);
-  app.on('error', (error, ctx) => errors.push({ error, ctx }));
-  const listening = createServer(app.callback());
+  const errors: { error: Error & { status?: number }; ctx: Context | undefined }[] = [];
+  const lines: { level: string; fields: object; message: string }[] = [];
+  const router = new Router();
+  router.get('/', (ctx) => {
+    ids.push(ctx.state.requestId);
+    ctx.body = 'fine\n';
+  });
+  router.post('/', (ctx) => {
+    ctx.status = 201;
+  });
+  router.get('/unavailable', () => {
+    throw new Unavailable('not now');
+  });
+  router.get('/broken', () => {
+    throw new Error('the password is secret');
+  });
+  router.get('/refused', (ctx) => ctx.throw(422, 'a date is missing'));
+  const service: Service = { router, async ready() {}, drain() {}, async close() {}, ...overrides };
+  const { koa, stopBeingReady } = createHttpApp(service);
+  koa.on('error', (error, ctx) => errors.push({ error, ctx }));
+  const write = (level: string) => (fields: object, message: string) =>
+    lines.push({ level, fields, message });
+  logFailures(koa, { warn: write('warn'), error: write('error') } as unknown as Log);
+  const listening = createServer(koa.callback());
   server = listening;
   await new Promise<void>((resolve) => listening.listen(0, '127.0.0.1', resolve));
   const { port } = listening.address() as AddressInfo;
   return {
-    app,
     ids,
     errors,
+    lines,
+    port,
+    stopBeingReady,
     ask: (path = '/', options?: RequestOptions) => request({ port }, path, options),
   };
 }
 
-test('GET / counts one visit and tells its number', async () => {
-  const { ask } = await serve();
-  const first = await ask();
-  expect(first).toMatchObject({ status: 200, body: "I've been seen 1 times.\n" });
-  expect(first.headers['content-type']).toBe('text/plain; charset=utf-8');
-  expect(await ask()).toMatchObject({ body: "I've been seen 2 times.\n" });
-});
-
-test('a visit is never answered from a cache', async () => {
-  const { ask } = await serve();
-  expect((await ask()).headers).toMatchObject({ 'cache-control': 'no-store', vary: 'Accept' });
-});
-
-test('a client that wants JSON gets {"hits": N}', async () => {
-  const { ask } = await serve();
-  const { headers, body } = await ask('/', { headers: { Accept: 'application/json' } });
-  expect(headers['content-type']).toMatch('application/json');
-  expect(JSON.parse(body)).toEqual({ hits: 1 });
-});
-
-test('a browser gets a page with the number', async () => {
-  const { ask } = await serve();
-  const accept = 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8';
-  const { headers, body } = await ask('/', { headers: { Accept: accept } });
-  expect(headers['content-type']).toBe('text/html; charset=utf-8');
-  expect(body).toMatch(/<strong>1<\/strong>/);
-});
-
-test.each(['*/*', 'image/png', 'text/plain;q=0.5, image/*'])(
-  'a client that accepts %s gets text',
-  async (accept) => {
-    const { ask } = await serve();
-    expect((await ask('/', { headers: { Accept: accept } })).body).toBe("I've been seen 1 times.\n");
-  },
-);
+/** What a server answers to bytes that no client of HTTP would send; it closes the connection then. */
+async function sendRaw(port: number, text: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1');
+  let answer = '';
+  socket.setEncoding('utf8').on('data', (part) => {
+    answer += part;
+  });
+  socket.on('error', () => {}); // 'close' follows
+  socket.write(text);
+  await new Promise((resolve) => socket.once('close', resolve));
+  return answer;
+}
 
 test.each([
+  ['GET', '/', 200],
+  ['POST', '/', 201],
   ['HEAD', '/', 200],
   ['OPTIONS', '/', 200],
   ['GET', '/livez', 200],
+  ['HEAD', '/livez', 200],
   ['GET', '/readyz', 200],
-  ['GET', '/favicon.ico', 404],
-  ['GET', '/robots.txt', 404],
-  ['GET', '/index.html', 404],
-  ['POST', '/', 405],
+  ['HEAD', '/readyz', 200],
+  ['GET', '/missing', 404],
+  ['POST', '/missing', 404],
   ['DELETE', '/', 405],
   ['PROPFIND', '/', 405],
   ['POST', '/livez', 405],
-])('%s %s counts nothing and is answered by %i', async (method, path, status) => {
-  const { ask, ids } = await serve();
+  ['POST', '/readyz', 405],
+])('%s %s is answered by %i', async (method, path, status) => {
+  const { ask } = await serve();
   expect(await ask(path, { method })).toMatchObject({ status });
-  expect(ids).toEqual([]);
 });
 
-test('HEAD / has no body', async () => {
+test('the answer to HEAD has no body', async () => {
   const { ask } = await serve();
   expect(await ask('/', { method: 'HEAD' })).toMatchObject({ status: 200, body: '' });
 });
 
-test('a method that a path does not have is answered by the ones that it has', async () => {
+test('a method that a path does not have is answered by those that it has', async () => {
   const { ask } = await serve();
-  const { status, headers } = await ask('/', { method: 'POST' });
+  const { status, headers } = await ask('/', { method: 'DELETE' });
   expect(status).toBe(405);
-  expect(headers.allow?.split(', ').sort()).toEqual(['GET', 'HEAD']);
+  expect(headers.allow?.split(', ').sort()).toEqual(['GET', 'HEAD', 'POST']);
 });
 
-test('a request without an id gets a new one of 32 hexadecimal digits', async () => {
-  const { ask, ids } = await serve();
-  await ask();
-  await ask();
-  expect(new Set(ids).size).toBe(2);
-  for (const id of ids) expect(id).toMatch(/^[0-9a-f]{32}$/);
+describe('request ids', () => {
+  test('a request without an id gets a new one of 32 hexadecimal digits', async () => {
+    const { ask, ids } = await serve();
+    await ask();
+    await ask();
+    expect(new Set(ids).size).toBe(2);
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{32}$/);
+  });
+
+  test('an id of 32 hexadecimal digits is what the service sees', async () => {
+    const { ask, ids } = await serve();
+    await fc.assert(
+      fc.asyncProperty(fc.stringMatching(/^[0-9a-f]{32}$/), async (id) => {
+        const { status } = await ask('/', { headers: { 'X-Request-ID': id } });
+        expect(status).toBe(200);
+        expect(ids.at(-1)).toBe(id);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test('any other id is refused, and the service does not hear of it', async () => {
+    const { ask, ids } = await serve();
+    // What HTTP can carry in a header: visible ASCII and spaces; without an effect at its ends.
+    const text = fc.oneof(
+      fc.string().filter((given) => /^[ -~]*$/.test(given)),
+      fc.stringMatching(/^[0-9A-F]{32}$/).filter((given) => /[A-F]/.test(given)),
+      fc.stringMatching(/^([0-9a-f]{31}|[0-9a-f]{33})$/),
+    );
+    const others = text.filter((given) => !/^[0-9a-f]{32}$/.test(given.trim()));
+    await fc.assert(
+      fc.asyncProperty(others, async (id) => {
+        expect((await ask('/', { headers: { 'X-Request-ID': id } })).status).toBe(400);
+      }),
+      { numRuns: 50 },
+    );
+    expect(ids).toEqual([]);
+  });
+
+  test('two ids are one too many', async () => {
+    const { ask } = await serve();
+    const id = 'a'.repeat(32);
+    expect((await ask('/', { headers: { 'X-Request-ID': `${id}, ${id}` } })).status).toBe(400);
+  });
 });
 
-test('a request id of 32 hexadecimal digits is the id of the visit', async () => {
-  const { ask, ids } = await serve();
-  await fc.assert(
-    fc.asyncProperty(fc.stringMatching(/^[0-9a-f]{32}$/), async (id) => {
-      const { status } = await ask('/', { headers: { 'X-Request-ID': id } });
-      expect(status).toBe(200);
-      expect(ids.at(-1)).toBe(id);
-    }),
-    { numRuns: 20 },
-  );
+describe('what is malformed', () => {
+  test.each([
+    ['a URL without a path', 'GET http://[::1 HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n'],
+    [
+      'an unknown transfer coding',
+      'POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n',
+    ],
+    ['no HTTP', '\x16\x03\x01 nonsense\r\n\r\n'],
+  ])('%s is answered by 400, and nobody logs it', async (_, text) => {
+    const { port, ids, lines } = await serve();
+    expect(await sendRaw(port, text)).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(ids).toEqual([]);
+    expect(lines).toEqual([]);
+  });
+
+  test('an absolute URL is an address like any other', async () => {
+    const { port } = await serve();
+    const text = 'GET http://here/livez HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n';
+    expect(await sendRaw(port, text)).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*alive\n$/);
+  });
 });
 
-test('any other request id is refused and counts nothing', async () => {
-  const { ask, ids } = await serve();
-  // What HTTP can carry in a header: visible ASCII and spaces; without an effect at its ends.
-  const text = fc.oneof(
-    fc.string().filter((given) => /^[ -~]*$/.test(given)),
-    fc.stringMatching(/^[0-9A-F]{32}$/).filter((given) => /[A-F]/.test(given)),
-    fc.stringMatching(/^([0-9a-f]{31}|[0-9a-f]{33})$/),
-  );
-  const others = text.filter((given) => !/^[0-9a-f]{32}$/.test(given.trim()));
-  await fc.assert(
-    fc.asyncProperty(others, async (id) => {
-      expect((await ask('/', { headers: { 'X-Request-ID': id } })).status).toBe(400);
-    }),
-    { numRuns: 50 },
-  );
-  expect(ids).toEqual([]);
+describe('failures', () => {
+  test('what is not available now is answered by 503 and when to come again', async () => {
+    const { ask } = await serve();
+    const { status, headers, body } = await ask('/unavailable');
+    expect({ status, body }).toEqual({ status: 503, body: 'not now' });
+    expect(headers['retry-after']).toBe('1');
+  });
+
+  test('a mistake in the code is answered by 500 and tells the client nothing', async () => {
+    const { ask } = await serve();
+    expect(await ask('/broken')).toMatchObject({ status: 500, body: 'Internal Server Error' });
+  });
+
+  test("a client's mistake is answered as the service says", async () => {
+    const { ask } = await serve();
+    expect(await ask('/refused')).toMatchObject({ status: 422, body: 'a date is missing' });
+  });
+
+  test('each failed request is one error event and one line, with the id of the request', async () => {
+    const { ask, errors, lines } = await serve();
+    const id = 'b'.repeat(32);
+    await ask('/broken?from=here', { headers: { 'X-Request-ID': id } });
+    expect(errors).toHaveLength(1);
+    expect(errors[0]?.ctx?.state.requestId).toBe(id);
+    expect(lines).toEqual([
+      {
+        level: 'error',
+        message: 'request failed',
+        fields: {
+          err: expect.objectContaining({ message: 'the password is secret' }),
+          request_id: id,
+          method: 'GET',
+          url: '/broken?from=here',
+        },
+      },
+    ]);
+  });
+
+  test("what was the client's mistake is not logged", async () => {
+    const { ask, lines } = await serve();
+    await ask('/refused');
+    await ask('/', { headers: { 'X-Request-ID': 'nonsense' } });
+    await ask('/missing');
+    expect(lines).toEqual([]);
+  });
+
+  test('a client that leaves a stream is not logged, a stream that fails is', async () => {
+    const router = new Router();
+    async function* endless() {
+      for (;;) {
+        yield 'x'.repeat(10_000);
+        await new Promise(setImmediate);
+      }
+    }
+    let left: Promise<void> | undefined;
+    router.get('/endless', (ctx) => {
+      ctx.body = Readable.from(endless());
+      left = new Promise((resolve) => ctx.res.once('close', resolve));
+    });
+    router.get('/failing', (ctx) => {
+      ctx.body = Readable.from(endless()).on('data', function fail(this: Readable) {
+        this.destroy(new Error('the disk is gone'));
+      });
+    });
+    const { port, ask, lines } = await serve({ router });
+    const socket = connect(port, '127.0.0.1');
+    socket.write('GET /endless HTTP/1.1\r\nHost: here\r\n\r\n');
+    await new Promise((resolve) => socket.once('data', resolve));
+    socket.destroy();
+    await waitFor(() => left?.then(() => true), 'the end of the stream');
+    await expect(ask('/failing')).rejects.toThrow();
+    expect(lines).toHaveLength(1);
+    expect(lines[0]?.fields).toMatchObject({ err: { message: 'the disk is gone' }, url: '/failing' });
+  });
 });
 
-test('two request ids are one too many', async () => {
-  const { ask } = await serve();
-  const id = 'a'.repeat(32);
-  expect((await ask('/', { headers: { 'X-Request-ID': `${id}, ${id}` } })).status).toBe(400);
-});
+describe('probes', () => {
+  const away = () => Promise.reject(new Error('the store is away'));
 
-test('a visit that cannot be counted is answered by 503 and when to come again', async () => {
-  const { ask } = await serve(new CounterUnavailable('not now'));
-  const { status, headers, body } = await ask();
-  expect({ status, body }).toEqual({ status: 503, body: 'not now' });
-  expect(headers['retry-after']).toBe('1');
-});
+  test('a service that is not ready is alive', async () => {
+    const { ask } = await serve({ ready: away });
+    expect(await ask('/livez')).toMatchObject({ status: 200, body: 'alive\n' });
+    expect(await ask('/readyz')).toMatchObject({ status: 503, body: 'not ready' });
+  });
 
-test('a mistake in the code is answered by 500 and tells the client nothing', async () => {
-  const { ask } = await serve(new Error('the password is secret'));
-  expect(await ask()).toMatchObject({ status: 500, body: 'Internal Server Error' });
-});
+  test('why it is not ready is in the log', async () => {
+    const { ask, lines } = await serve({ ready: away });
+    await ask('/readyz');
+    expect(lines).toEqual([expect.objectContaining({ level: 'error', message: 'request failed' })]);
+    expect(lines[0]?.fields).toMatchObject({ err: { cause: { message: 'the store is away' } } });
+  });
 
-test('each failed request is one error event, with the id of the request', async () => {
-  const { ask, errors } = await serve(new CounterUnavailable('not now'));
-  const id = 'b'.repeat(32);
-  await ask('/', { headers: { 'X-Request-ID': id } });
-  expect(errors).toHaveLength(1);
-  expect(errors[0]?.ctx.state.requestId).toBe(id);
-  expect(errors[0]?.error.message).toBe('not now');
-});
+  test('a service that throws, instead of rejecting, is not ready', async () => {
+    const ready = () => {
+      throw new Error('not even a promise');
+    };
+    const { ask } = await serve({ ready });
+    expect(await ask('/readyz')).toMatchObject({ status: 503, body: 'not ready' });
+  });
 
-test('without its store the app is alive, not ready', async () => {
-  const { ask } = await serve(new CounterUnavailable('the counter is not available'));
-  expect(await ask('/livez')).toMatchObject({ status: 200, body: 'alive\n' });
-  expect(await ask('/readyz')).toMatchObject({ status: 503 });
-});
+  test('the service is asked once for all who wait', async () => {
+    let answer: (() => void) | undefined;
+    const ready = jest.fn(
+      () =>
+        new Promise<void>((resolve) => {
+          answer = resolve;
+        }),
+    );
+    const { ask } = await serve({ ready });
+    const probes = Array.from({ length: 50 }, () => ask('/readyz'));
+    await ask('/livez'); // accepted in their order: all are waiting by now
+    answer?.();
+    expect((await Promise.all(probes)).map(({ status }) => status)).toEqual(Array(50).fill(200));
+    expect(ready).toHaveBeenCalledTimes(1);
+  });
 
-test('while the service drains it is alive, not ready, and still counts', async () => {
-  const { app, ask } = await serve();
-  expect(await ask('/readyz')).toMatchObject({ status: 200, body: 'ready\n' });
-  app.context.draining = true;
-  expect(await ask('/readyz')).toMatchObject({ status: 503, body: 'stopping' });
-  expect(await ask('/livez')).toMatchObject({ status: 200 });
-  expect(await ask('/')).toMatchObject({ status: 200 });
+  test('what it says is not remembered: who comes later has it asked again', async () => {
+    const ready = jest.fn<() => Promise<void>>().mockRejectedValueOnce(new Error('away')).mockResolvedValue();
+    const { ask } = await serve({ ready });
+    expect(await ask('/readyz')).toMatchObject({ status: 503 });
+    expect(await ask('/readyz')).toMatchObject({ status: 200 });
+    expect(ready).toHaveBeenCalledTimes(2);
+  });
+
+  test('while the instance stops it is alive, not ready, and still serves', async () => {
+    const ready = jest.fn(async () => {});
+    const { ask, stopBeingReady } = await serve({ ready });
+    expect(await ask('/readyz')).toMatchObject({ status: 200, body: 'ready\n' });
+    stopBeingReady();
+    expect(await ask('/readyz')).toMatchObject({ status: 503, body: 'stopping' });
+    expect(ready).toHaveBeenCalledTimes(1);
+    expect(await ask('/livez')).toMatchObject({ status: 200 });
+    expect(await ask('/')).toMatchObject({ status: 200 });
+  });
+
+  describe('with a service that never says', () => {
+    beforeEach(() => {
+      jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+    });
+    afterEach(() => {
+      jest.useRealTimers();
+    });
+
+    test('it is not ready after half a second, and is not asked twice in that time', async () => {
+      const ready = jest.fn(() => new Promise<void>(() => {}));
+      const { ask } = await serve({ ready });
+      const first = ask('/readyz', { timeout: 3_600_000 });
+      while (ready.mock.calls.length === 0) await new Promise(setImmediate);
+      await jest.advanceTimersByTimeAsync(readyTimeout - 1);
+      const second = ask('/readyz', { timeout: 3_600_000 });
+      await ask('/livez', { timeout: 3_600_000 });
+      await jest.advanceTimersByTimeAsync(1);
+      expect(await first).toMatchObject({ status: 503, body: 'not ready' });
+      expect(await second).toMatchObject({ status: 503, body: 'not ready' });
+      expect(ready).toHaveBeenCalledTimes(1);
+    });
+  });
 });
