@@ -1,8 +1,8 @@
 // The workflow, whole, through act: what it lets into the registry and what it keeps out.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { docker, type Registry, startRegistry } from '../../pipeline/registry.ts';
 import { Copy, type Run, testThatExpects } from './copy.ts';
-import { docker, type Registry, startRegistry } from './registry.ts';
 
 jest.setTimeout(600_000);
 

@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cloneWorkingTree, git } from '../repository.ts';
+import { cloneWorkingTree, git } from '../../support/repository.ts';
 
 export interface Run {
   green: boolean;
