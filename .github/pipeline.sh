@@ -100,7 +100,7 @@ boot() { # left running until it is pushed: its containers are the proof of whic
 }
 
 suite() { # against exactly these images. On a laptop the part that is about the images; the rest builds its own.
-  npm run test:containers -- ${ACT:+images}
+  npm run test:containers -- ${ACT:+images configuration}
 }
 
 tested_id() { # SERVICE: the image that its running container was made from

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { git as runGit } from '../repository.ts';
+import { git as runGit } from '../support/repository.ts';
 import { type Registry, startRegistry } from './registry.ts';
 import { root } from './workflow.ts';
 

@@ -20,8 +20,8 @@ import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chromium, type Page } from 'playwright-core';
 import type * as vscode from 'vscode';
-import { freePort, isRunning, killIfRunning, titleOf, waitFor } from '../processes.ts';
-import { cloneWorkingTree } from '../repository.ts';
+import { freePort, isRunning, killIfRunning, titleOf, waitFor } from '../../support/processes.ts';
+import { cloneWorkingTree } from '../../support/repository.ts';
 
 /** Where npm runs its scripts: the root of the repository. */
 const root = process.cwd();
@@ -58,7 +58,9 @@ export async function startEditor(settings: object, env: Record<string, string>)
   const workspace = join(folder, 'counter');
   cloneWorkingTree(workspace);
   symlinkSync(realpathSync(join(root, 'node_modules')), join(workspace, 'node_modules'));
-  cpSync(join(root, 'test/editor/bridge'), join(folder, 'extensions/test.bridge-1.0.0'), { recursive: true });
+  cpSync(join(root, 'test/template/editor/bridge'), join(folder, 'extensions/test.bridge-1.0.0'), {
+    recursive: true,
+  });
   mkdirSync(join(folder, 'data/User'), { recursive: true });
   writeFileSync(join(folder, 'data/User/settings.json'), JSON.stringify(settings));
 

@@ -13,7 +13,7 @@ import {
   startRedis,
   temporaryDirectory,
   waitFor,
-} from '../processes.ts';
+} from '../../support/processes.ts';
 
 export interface Stack {
   name: string;

@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cloneWorkingTree, git } from '../repository.ts';
+import { cloneWorkingTree, git } from '../../support/repository.ts';
 
 export interface Run {
   green: boolean;
@@ -10,6 +10,12 @@ export interface Run {
   /** How each job that ran has ended, by its name. */
   jobs: Record<string, string>;
 }
+
+/** What `npm test` runs. */
+const suites = ['test/app', 'test/server', 'test/nginx'];
+
+/** The only test of a copy that is shortened. */
+export const oneTest = 'test/server/one.test.ts';
 
 export const testThatExpects = (number: number) =>
   `import { expect, test } from '@jest/globals';\n\ntest('one', () => expect(1).toBe(${number}));\n`;
@@ -48,8 +54,12 @@ export class Copy {
 
   /** Keeps one of the suites that start real processes: their time is spent where they are the matter. */
   thin(): this {
-    const folder = join(this.folder, 'test/service');
-    for (const file of readdirSync(folder)) if (file !== 'start.test.ts') rmSync(join(folder, file));
+    for (const suite of suites) {
+      const folder = join(this.folder, suite);
+      for (const file of readdirSync(folder)) {
+        if (file.endsWith('.test.ts') && file !== 'start.test.ts') rmSync(join(folder, file));
+      }
+    }
     return this;
   }
 
@@ -58,16 +68,15 @@ export class Copy {
    * packages for development those alone that are needed then.
    */
   shorten(): this {
-    for (const folder of ['test/unit', 'test/service'])
-      rmSync(join(this.folder, folder), { recursive: true });
-    mkdirSync(join(this.folder, 'test/unit'));
-    this.write('test/unit/one.test.ts', testThatExpects(1));
+    for (const suite of suites) rmSync(join(this.folder, suite), { recursive: true });
+    mkdirSync(join(this.folder, 'test/server'));
+    this.write(oneTest, testThatExpects(1));
     this.write('.devcontainer/devcontainer.json', '{ "image": "node:26-trixie-slim" }\n');
     return this.#reduce(
       /^(@devcontainers\/cli|typescript|@types\/(node|koa)|jest|@jest\/globals|@swc\/.*|yaml)$/,
       {
         check: 'tsc --noEmit',
-        test: 'jest test/unit',
+        test: 'jest test/server',
       },
     );
   }

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { events, jobsOf, read, readCommands, readEventTable, readWorkflow } from './workflow.ts';
+import { events, jobsOf, read, readCommands, readEventTable, readWorkflow } from '../pipeline/workflow.ts';
 
 const workflow = readWorkflow('pipeline');
 
@@ -19,11 +19,11 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm ci': ['.github/workflows/pipeline.yml', 'run: npm ci && npm test\n'],
   'npm test': ['.github/workflows/pipeline.yml', 'run: npm ci && npm test\n'],
   'npm start': ['.github/pipeline.sh', 'npm start >'],
-  'npm run dev': ['test/service/development.test.ts', "startScript('dev'"],
+  'npm run dev': ['test/server/development.test.ts', "startScript('dev'"],
   'npm run check': ['.github/workflows/pipeline.yml', ' npm run check\n'],
   'npm run lint': ['.github/workflows/pipeline.yml', 'run: npm run lint'],
   'npm run lint -- --install': ['.github/workflows/pipeline.yml', 'run: npm run lint -- --install\n'],
-  'npm run ci': ['test/pipeline/copy.ts', "'run', '--silent', 'ci'"],
+  'npm run ci': ['test/template/act/copy.ts', "'run', '--silent', 'ci'"],
   'npm run ci -- --install': ['.github/workflows/pipeline.yml', 'run: npm run ci -- --install\n'],
   'npm run test:containers': ['.github/pipeline.sh', 'npm run test:containers'],
   'npm run test:pipeline': ['.github/workflows/pipeline.yml', 'run: npm run test:pipeline\n'],

@@ -3,7 +3,8 @@
 import cluster from 'node:cluster';
 import { chmodSync } from 'node:fs';
 import Koa from 'koa';
-import { createApp } from '../../dist/app.js';
+import { createRoutes } from '../../../dist/app/routes.js';
+import { createHttpApp } from '../../../dist/server/http-app.js';
 
 cluster.schedulingPolicy = cluster.SCHED_NONE;
 
@@ -11,7 +12,8 @@ if (cluster.isPrimary) {
   for (let worker = 0; worker < Number(process.env.WEB_CONCURRENCY); worker++) cluster.fork();
 } else {
   let hits = 0;
-  const app = process.env.APP === 'koa' ? new Koa() : createApp({ hit: async () => ++hits });
+  const router = createRoutes({ visit: async () => ++hits });
+  const app = process.env.APP === 'koa' ? new Koa() : createHttpApp({ router, ready: async () => {} }).koa;
   app.use((ctx) => {
     hits += 1;
     ctx.body = `I've been seen ${hits} times.\n`;

@@ -3,8 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { startLoad } from '../faults/load.ts';
-import { type App, freePort, request, startApp, stopAll, waitFor } from '../processes.ts';
+import { startLoad } from '../../faults/load.ts';
+import { type App, freePort, request, startApp, stopAll, waitFor } from '../../support/processes.ts';
 import { type Bar, type Point, plot } from './plot.ts';
 import {
   type Stack,
@@ -36,14 +36,10 @@ const number = (value: number, digits = 0) =>
 
 beforeAll(async () => {
   provide({ wrk: 'wrk', '/usr/bin/gunicorn': 'gunicorn python3-flask python3-redis' });
-  execFileSync('npm', ['ci', '--silent'], { cwd: __dirname });
   const [{ model } = { model: 'unknown' }] = cpus();
   say('# Benchmark');
   say();
-  say(
-    'Made by `npm run bench`, which writes this file and `plot.svg`. This folder is the template’s own: a copy',
-  );
-  say('can delete it, and the script `bench` in package.json.');
+  say('Made by `npm --prefix test/template run bench`, which writes this file and `plot.svg`.');
   say();
   say(
     `${new Date().toISOString().slice(0, 10)} · ${availableParallelism()} × ${model.trim()}, ` +

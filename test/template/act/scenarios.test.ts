@@ -1,8 +1,8 @@
 // The workflow, whole, through act: what it lets into the registry and what it keeps out.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { Copy, type Run, testThatExpects } from './copy.ts';
-import { docker, type Registry, startRegistry } from './registry.ts';
+import { docker, type Registry, startRegistry } from '../../pipeline/registry.ts';
+import { Copy, oneTest, type Run, testThatExpects } from './copy.ts';
 
 jest.setTimeout(600_000);
 
@@ -179,13 +179,13 @@ describe('nothing reaches the registry', () => {
   test('of an app that only the integration test sees to be broken', async () => {
     const copy = makeCopy().shorten();
     // Its user of Redis may not touch this key: the app alone is as good as ever, the stack is not.
-    copy.edit('src/redis.ts', (text) => text.replace("countKey = 'visits'", "countKey = 'hits'"));
+    copy.edit('src/app/redis-store.ts', (text) => text.replace("countKey = 'visits'", "countKey = 'hits'"));
     await expectStopped(copy, ['image']);
   });
 
   test('when a unit test fails', async () => {
     const copy = makeCopy().shorten();
-    copy.write('test/unit/one.test.ts', testThatExpects(2));
+    copy.write(oneTest, testThatExpects(2));
     await expectStopped(copy, ['bare', 'devcontainer']);
   });
 
