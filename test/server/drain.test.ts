@@ -1,20 +1,15 @@
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { Agent } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import {
-  type App,
-  isRunning,
-  numberIn,
-  request,
-  startApp,
-  startLoad,
-  startRedis,
-  stopAll,
-  temporaryDirectory,
-  waitFor,
-} from '../processes.ts';
+import { type App, type AppOptions, startApp } from '../support/app.ts';
+import { startLoad } from '../support/load.ts';
+import { isRunning, stopAll, temporaryDirectory } from '../support/processes.ts';
+import { request } from '../support/requests.ts';
+import { copyWithTestService } from '../support/service.ts';
+import { waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
@@ -37,6 +32,22 @@ async function open(app: App): Promise<{ socket: Socket; received(): string; end
   return { socket, received: () => text, ended };
 }
 
+/** A connection on which one request was answered; it is kept. */
+async function openIdle(app: App) {
+  const client = await open(app);
+  client.socket.write('GET /livez HTTP/1.1\r\nHost: here\r\n\r\n');
+  await waitFor(() => client.received().endsWith('alive\n'), 'the answer');
+  return client;
+}
+
+/** A client that receives a stream of events. */
+async function openStream(app: App) {
+  const client = await open(app);
+  client.socket.write('GET /stream HTTP/1.1\r\nHost: here\r\n\r\n');
+  await waitFor(() => client.received().includes('data: first'), 'the first event');
+  return client;
+}
+
 /** Accepted in their order: when a later connection is answered, the worker has the earlier ones. */
 const settle = (app: App) => request(app.address, '/livez');
 
@@ -50,26 +61,31 @@ const refused = (app: App) =>
     'new connections to be refused',
   );
 
+/** The server on the tests' own service. */
+const startTestService = (options: AppOptions) =>
+  startApp({ ...options, entry: join(copyWithTestService(), 'dist/main.js') });
+
+/** Requests that are answered when they are released, and not before. */
+function createHold() {
+  const file = join(temporaryDirectory(), 'release');
+  return { path: `/held?until=${encodeURIComponent(file)}`, release: () => writeFileSync(file, '') };
+}
+
+const linesOf = (app: App, message: RegExp) => app.log().filter(({ msg }) => message.test(msg));
+
 const where = {
   'a TCP port': () => undefined,
   'a unix socket': () => join(temporaryDirectory(), 'app.sock'),
 };
 
 describe.each(Object.entries(where))('on %s', (_, listen) => {
-  const start = (env: Record<string, string>, group = false) =>
-    startApp({ env: { WEB_CONCURRENCY: '1', ...env, LISTEN: listen() ?? '' }, group });
-
   test('half a request, SIGTERM, the other half: it is answered, and the exit code is 0', async () => {
-    const app = await start({});
-    const idle = await open(app);
-    idle.socket.write('GET /livez HTTP/1.1\r\nHost: here\r\n\r\n');
-    await waitFor(() => idle.received().endsWith('alive\n'), 'the answer');
+    const app = await startApp({ env: { WEB_CONCURRENCY: '1', LISTEN: listen() ?? '' } });
+    const idle = await openIdle(app);
     const first = await open(app);
-    first.socket.write('GET / HTTP/1.1\r\nHo');
-    const later = await open(app);
-    later.socket.write('GET /livez HTTP/1.1\r\nHost: here\r\n\r\n');
-    await waitFor(() => later.received().endsWith('alive\n'), 'the answer');
-    later.socket.write('GET / HTTP/1.1\r\nHo');
+    first.socket.write('GET /livez HTTP/1.1\r\nHo');
+    const later = await openIdle(app);
+    later.socket.write('GET /livez HTTP/1.1\r\nHo');
     await settle(app);
     app.kill('SIGTERM');
     await idle.ended; // the time for requests that were on their way is over: half a request is waited for
@@ -77,53 +93,62 @@ describe.each(Object.entries(where))('on %s', (_, listen) => {
     later.socket.write('st: here\r\n\r\n');
     await Promise.all([first.ended, later.ended]);
     for (const { received } of [first, later]) {
-      expect(received()).toMatch(
-        /HTTP\/1\.1 200 OK[\s\S]*Connection: close[\s\S]*I've been seen \d times\.\n$/,
-      );
+      expect(received()).toMatch(/HTTP\/1\.1 200 OK[\s\S]*Connection: close[\s\S]*alive\n$/);
     }
     expect(await app.exited).toEqual(graceful);
   });
 });
 
-test('every visit in flight is answered when SIGTERM comes, twice', async () => {
-  const redis = await startRedis();
-  const path = join(temporaryDirectory(), 'app.sock');
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url, LISTEN: path } });
+test('every request in flight is answered when SIGTERM comes, twice, and the service is closed after the last', async () => {
+  const app = await startTestService({
+    env: { WEB_CONCURRENCY: '2', LISTEN: join(temporaryDirectory(), 'app.sock') },
+  });
+  const { path, release } = createHold();
   const agent = new Agent({ keepAlive: true });
   await Promise.all(Array.from({ length: 20 }, () => request(app.address, '/livez', { agent })));
-  redis.freeze();
-  const visits = Promise.all(Array.from({ length: 20 }, () => request(app.address, '/', { agent })));
+  const answers = Promise.all(Array.from({ length: 20 }, () => request(app.address, path, { agent })));
   await settle(app);
   app.kill('SIGTERM');
   await refused(app);
   app.kill('SIGTERM');
-  redis.thaw();
-  const answers = await visits;
-  expect(answers.map(({ status }) => status)).toEqual(Array(20).fill(200));
-  expect(new Set(answers.map(({ body }) => numberIn(body))).size).toBe(20);
+  expect(linesOf(app, /^service closed/)).toEqual([]);
+  release();
+  expect((await answers).map(({ status }) => status)).toEqual(Array(20).fill(200));
+  expect(await app.exited).toEqual(graceful);
+  expect(linesOf(app, /^service drains/)).toHaveLength(2);
+  expect(linesOf(app, /^service closed/)).toMatchObject([{ in_flight: 0 }, { in_flight: 0 }]);
+});
+
+test('what changes something is answered, too, when SIGTERM comes in the middle of it', async () => {
+  const app = await startTestService({ env: { WEB_CONCURRENCY: '1' } });
+  const client = await open(app);
+  client.socket.write('POST /echo HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\nfirst');
+  await settle(app);
+  app.kill('SIGTERM');
+  await refused(app);
+  client.socket.write('other');
+  await client.ended;
+  expect(client.received()).toMatch(/^HTTP\/1\.1 200 OK[\s\S]*firstother$/);
   expect(await app.exited).toEqual(graceful);
 });
 
-test('Ctrl-C, which reaches primary and workers, twice: the visit in flight is answered, and the exit code is 0', async () => {
-  const redis = await startRedis();
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url }, group: true });
-  redis.freeze();
-  const visit = request(app.address);
+test('Ctrl-C, which reaches primary and workers, twice: the request in flight is answered, and the exit code is 0', async () => {
+  const app = await startTestService({ env: { WEB_CONCURRENCY: '2' }, group: true });
+  const { path, release } = createHold();
+  const answer = request(app.address, path);
   await settle(app);
   process.kill(-app.pid, 'SIGINT');
   await refused(app);
   process.kill(-app.pid, 'SIGINT');
-  redis.thaw();
-  expect(await visit).toMatchObject({ status: 200 });
+  release();
+  expect(await answer).toMatchObject({ status: 200 });
   expect(await app.exited).toEqual(graceful);
 });
 
 test('connections that are idle or were never used do not hold a stop up', async () => {
   const app = await startApp({ env: { WEB_CONCURRENCY: '1', GRACEFUL_TIMEOUT: '10' } });
   const unused = [await open(app), await open(app)];
-  const idle = await open(app);
-  idle.socket.write('GET /livez HTTP/1.1\r\nHost: here\r\n\r\n');
-  await waitFor(() => idle.received().endsWith('alive\n'), 'the answer');
+  const idle = await openIdle(app);
   app.kill('SIGTERM');
   expect(await app.exited).toEqual(graceful);
   await Promise.all([idle, ...unused].map(({ ended }) => ended));
@@ -131,15 +156,52 @@ test('connections that are idle or were never used do not hold a stop up', async
 
 test('while it drains, an open connection is told that the service is not ready', async () => {
   const app = await startApp({ env: { WEB_CONCURRENCY: '1' } });
-  const client = await open(app);
-  client.socket.write('GET /livez HTTP/1.1\r\nHost: here\r\n\r\n');
-  await waitFor(() => client.received().endsWith('alive\n'), 'the answer');
+  const client = await openIdle(app);
   app.kill('SIGTERM');
   await refused(app);
   client.socket.write('GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n');
   await client.ended;
   expect(client.received()).toMatch(/503 Service Unavailable[\s\S]*stopping$/);
   expect(await app.exited).toEqual(graceful);
+});
+
+describe('an open stream of events', () => {
+  const complete = /^HTTP\/1\.1 200 OK[\s\S]*data: first[\s\S]*data: last\n\n\r\n0\r\n\r\n$/;
+  const inTime = (app: App) => expect(linesOf(app, /did not finish/)).toEqual([]);
+
+  test('is told of a stop and ends, and the exit code is 0', async () => {
+    const app = await startTestService({ env: { WEB_CONCURRENCY: '2' } });
+    const streams = await Promise.all(Array.from({ length: 6 }, () => openStream(app)));
+    app.kill('SIGTERM');
+    expect(await app.exited).toEqual(graceful);
+    inTime(app);
+    for (const { received } of streams) expect(received()).toMatch(complete);
+    expect(linesOf(app, /^service closed/)).toMatchObject([{ in_flight: 0 }, { in_flight: 0 }]);
+  });
+
+  test('ends when its worker is replaced by a reload, and the worker with it', async () => {
+    const app = await startTestService({ env: { WEB_CONCURRENCY: '1' } });
+    const before = app.workers();
+    const stream = await openStream(app);
+    app.kill('SIGHUP');
+    await stream.ended;
+    await waitFor(() => !before.some(isRunning), 'the old worker to end', 15_000); // killed after 20 s
+    inTime(app);
+    expect(stream.received()).toMatch(complete);
+    expect(await request(app.address, '/')).toMatchObject({ status: 200 });
+  });
+
+  test('ends when its worker has served MAX_REQUESTS, and the worker with it', async () => {
+    const app = await startTestService({ env: { WEB_CONCURRENCY: '1', MAX_REQUESTS: '3' } });
+    const before = app.workers();
+    const stream = await openStream(app);
+    await request(app.address, '/');
+    await request(app.address, '/');
+    await stream.ended;
+    await waitFor(() => !before.some(isRunning), 'the old worker to end', 15_000);
+    inTime(app);
+    expect(stream.received()).toMatch(complete);
+  });
 });
 
 test('a drain that takes longer than GRACEFUL_TIMEOUT ends in SIGKILL, an exit code and a line that says so', async () => {
@@ -150,7 +212,7 @@ test('a drain that takes longer than GRACEFUL_TIMEOUT ends in SIGKILL, an exit c
   const workers = app.workers();
   app.kill('SIGTERM');
   expect(await app.exited).toEqual({ code: 1, signal: null });
-  expect(app.log().filter(({ msg }) => /did not finish within 1 s and is killed/.test(msg))).toHaveLength(1);
+  expect(linesOf(app, /did not finish within 1 s and is killed/)).toHaveLength(1);
   expect(workers.filter(isRunning)).toEqual([]);
 });
 
@@ -164,28 +226,26 @@ test('a worker that is stuck when SIGTERM comes leaves no orphan', async () => {
 });
 
 test('workers whose primary is killed finish what they have begun and end', async () => {
-  const redis = await startRedis();
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
+  const app = await startTestService({ env: { WEB_CONCURRENCY: '2' } });
   const workers = app.workers();
   expect(workers).toHaveLength(2);
-  redis.freeze();
-  const visits = Array.from({ length: 4 }, () => request(app.address));
+  const { path, release } = createHold();
+  const answers = Array.from({ length: 4 }, () => request(app.address, path));
   await settle(app);
   app.kill('SIGKILL');
   await refused(app);
-  redis.thaw();
-  for (const visit of visits) expect(await visit).toMatchObject({ status: 200 });
+  release();
+  for (const answer of answers) expect(await answer).toMatchObject({ status: 200 });
   await waitFor(() => !workers.some(isRunning), 'the workers to end');
 });
 
-test('a stop under load counts just the visits that it answers', async () => {
-  const redis = await startRedis();
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
-  const load = startLoad(app.address, 16);
-  await waitFor(() => load.tally.numbers.length > 100, '100 visits');
+test('a stop under load: whatever reached the service is answered', async () => {
+  const app = await startTestService({ env: { WEB_CONCURRENCY: '2' } });
+  const load = startLoad(app.address, 16, { path: '/' });
+  await load.waitForAnswers(100);
   app.kill('SIGTERM');
   expect(await app.exited).toEqual(graceful);
-  const { numbers, statuses } = await load.stop();
-  expect(Object.keys(statuses)).toEqual(['200']);
-  expect(await redis.command('GET', 'visits')).toBe(String(numbers.length));
+  const { statuses } = await load.stop();
+  const requests = linesOf(app, /^service closed/).reduce((sum, line) => sum + Number(line.requests), 0);
+  expect(statuses).toEqual({ 200: requests });
 });

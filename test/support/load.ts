@@ -29,19 +29,19 @@ export interface Load {
 
 /**
  * Sends the app's sample request on so many connections, until it is stopped. The pause between an answer and the next
- * request, 10 ms by default, leaves some of the machine to what is tested.
+ * request, 10 ms by default, leaves some of the machine to what is tested. `path`: asks for this one instead.
  */
 export function startLoad(
   to: Address,
   connections: number,
-  { keepAlive = true, pause = 10 }: { keepAlive?: boolean; pause?: number } = {},
+  { keepAlive = true, pause = 10, path }: { keepAlive?: boolean; pause?: number; path?: string } = {},
 ): Load {
   const report: LoadReport = { statuses: {}, errors: [], history: [], slowest: 0 };
   const agent = new Agent({ keepAlive, maxSockets: connections });
   let running = true;
   const clients = Array.from({ length: connections }, async () => {
     while (running) {
-      const exchange = await ask(to, agent, report);
+      const exchange = await ask(to, report, { agent, path });
       if (exchange.error !== undefined) await delay(10);
       if (pause > 0) await delay(pause);
     }
@@ -65,11 +65,15 @@ export function startLoad(
 }
 
 /** One request of the load; it is added to the report. */
-async function ask(to: Address, agent: Agent | undefined, report: LoadReport): Promise<Exchange> {
+async function ask(
+  to: Address,
+  report: LoadReport,
+  { agent, path = sample.path }: { agent?: Agent; path?: string | undefined } = {},
+): Promise<Exchange> {
   const exchange: Exchange = { begin: performance.now(), end: 0 };
   try {
     const options = { headers: sample.headers, ...(agent && { agent }) };
-    const { status, body } = await request(to, sample.path, options);
+    const { status, body } = await request(to, path, options);
     Object.assign(exchange, { status, body });
     report.statuses[status] = (report.statuses[status] ?? 0) + 1;
   } catch (error) {
@@ -84,7 +88,7 @@ async function ask(to: Address, agent: Agent | undefined, report: LoadReport): P
 
 /** Asks once more, after the load has ended, and has the app's own judge look at every answer. */
 export async function judgeLoad(to: Address, report: LoadReport): Promise<Verdict> {
-  const { error } = await ask(to, undefined, report);
+  const { error } = await ask(to, report);
   if (error !== undefined) throw new Error(`no answer after the load: ${error}`);
   return judge(report.history);
 }

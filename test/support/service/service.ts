@@ -12,10 +12,12 @@ const methods = ['GET', 'POST'];
 export async function openService({ log, config }: Context): Promise<Service> {
   const router = new Router({ methods });
   const streams = new Set<ServerResponse>();
+  let requests = 0;
   let inFlight = 0;
   let draining = false;
 
   router.use((ctx, next) => {
+    requests += 1;
     inFlight += 1;
     ctx.res.once('close', () => {
       inFlight -= 1;
@@ -63,7 +65,7 @@ export async function openService({ log, config }: Context): Promise<Service> {
       for (const stream of streams) stream.end('data: last\n\n');
     },
     async close() {
-      log.info({ in_flight: inFlight }, 'service closed');
+      log.info({ requests, in_flight: inFlight }, 'service closed');
     },
   };
 }
