@@ -1,28 +1,18 @@
 import { createHash } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { retryBudget } from '../../src/counter.ts';
-import { retryWindow } from '../../src/store.ts';
-import {
-  checkNginx,
-  freePort,
-  type Nginx,
-  numberIn,
-  request,
-  startApp,
-  startLoad,
-  startNginx,
-  startRedis,
-  stopAll,
-  temporaryDirectory,
-  waitFor,
-  writeNginxConfiguration,
-} from '../processes.ts';
+import { startApp } from '../support/app.ts';
+import { expectFlawless, startLoad } from '../support/load.ts';
+import { checkNginx, type Nginx, startNginx, writeNginxConfiguration } from '../support/nginx.ts';
+import { stopAll, temporaryDirectory } from '../support/processes.ts';
+import { freePort, request, workerOf } from '../support/requests.ts';
+import { copyWithTestService } from '../support/service.ts';
+import { waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
@@ -35,40 +25,6 @@ test('the configuration is valid, without a warning', async () => {
   const { status, output } = checkNginx(configuration, directory);
   expect(output).not.toMatch(/\[(warn|error|crit|alert|emerg)\]/);
   expect(status).toBe(0);
-});
-
-describe('times nest', () => {
-  const configuration = readFileSync('deploy/nginx.conf', 'utf8');
-  const worker = readFileSync('src/worker.ts', 'utf8');
-  const seconds = (directive: string, nth = 0) => {
-    const values = [...configuration.matchAll(new RegExp(`^\\s*${directive} ([\\d.]+)s?;`, 'gm'))];
-    return Number(values[nth]?.[1]) * 1_000;
-  };
-  const constant = (name: string) =>
-    Number(new RegExp(`${name} = ([\\d_]+)`).exec(worker)?.[1]?.replaceAll('_', ''));
-
-  test('nginx closes an idle connection to the app before a worker that stops does', () => {
-    const upstream = /upstream app \{[\s\S]*?\n {2}\}/.exec(configuration)?.[0] ?? '';
-    const idle = Number(/keepalive_timeout (\d+)ms;/.exec(upstream)?.[1]);
-    expect(idle).toBeGreaterThan(0);
-    expect(idle).toBeLessThan(constant('drainIdle'));
-    expect(idle).toBeLessThan(constant('keepAliveTimeout'));
-  });
-
-  test('nginx waits longer for an answer than the app waits for Redis', () => {
-    expect(seconds('proxy_read_timeout')).toBeGreaterThan(retryBudget);
-  });
-
-  test('an id is remembered for longer than all tries take, the last one to its end', () => {
-    const last =
-      seconds('proxy_connect_timeout') + seconds('proxy_send_timeout') + seconds('proxy_read_timeout');
-    expect(seconds('proxy_next_upstream_timeout') + last).toBeLessThan(retryWindow);
-  });
-
-  test('a slow request holds no worker up for longer than it may take to stop', () => {
-    expect(constant('requestTimeout')).toBeLessThan(20_000); // GRACEFUL_TIMEOUT
-    expect(seconds('worker_shutdown_timeout')).toBeGreaterThan(20_000);
-  });
 });
 
 describe('in front of a server that tells what reaches it', () => {
@@ -200,7 +156,7 @@ describe('in front of a server that tells what reaches it', () => {
     expect(headers).not.toHaveProperty('x-worker'); // for the log only
   });
 
-  test.each(['/', '/favicon.svg', '/missing'])(
+  test.each(['/', '/file.txt', '/missing'])(
     'the answer to %s has the security headers, and no version',
     async (path) => {
       handle = (req, res) => {
@@ -280,13 +236,13 @@ function unchunk(body: Buffer): Buffer {
 }
 
 test('static files come first, from nginx, with an ETag, and are asked for again each time', async () => {
-  const nginx = await startNginx(join(temporaryDirectory(), 'nobody.sock'));
-  const { status, headers, body } = await request(nginx, '/favicon.svg');
-  expect({ status, body }).toEqual({ status: 200, body: readFileSync('src/static/favicon.svg', 'utf8') });
+  const files = temporaryDirectory();
+  writeFileSync(join(files, 'icon.svg'), '<svg/>');
+  const nginx = await startNginx(join(files, 'nobody.sock'), { files });
+  const { status, headers, body } = await request(nginx, '/icon.svg');
+  expect({ status, body }).toEqual({ status: 200, body: '<svg/>' });
   expect(headers).toMatchObject({ 'content-type': 'image/svg+xml', 'cache-control': 'no-cache' });
-  const again = await request(nginx, '/favicon.svg', {
-    headers: { 'If-None-Match': headers.etag as string },
-  });
+  const again = await request(nginx, '/icon.svg', { headers: { 'If-None-Match': headers.etag as string } });
   expect(again).toMatchObject({ status: 304, body: '' });
   expect(await request(nginx, '/')).toMatchObject({ status: 502 }); // the app is away
 });
@@ -294,7 +250,6 @@ test('static files come first, from nginx, with an ETag, and are asked for again
 test('a static file whose name has a hash of its content is kept for good', async () => {
   const files = temporaryDirectory();
   const hash = createHash('sha256').update('let it be').digest('hex').slice(0, 8);
-  writeFileSync(join(files, 'favicon.svg'), '');
   writeFileSync(join(files, `app-${hash}.js`), 'let it be');
   writeFileSync(join(files, 'app-facade.js'), 'no hash');
   const nginx = await startNginx(join(files, 'nobody.sock'), { files });
@@ -317,60 +272,50 @@ test('no path leads out of the static files', async () => {
 });
 
 describe('in front of the app', () => {
-  test('500 parallel visits to three workers get exactly the next 500 numbers; nothing but visits is counted', async () => {
-    const redis = await startRedis();
+  test('500 parallel requests to three workers are all answered, each with a line that names its worker', async () => {
     const socketPath = join(temporaryDirectory(), 'app.sock');
-    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '3', REDIS_URL: redis.url } });
+    const entry = join(copyWithTestService(), 'dist/main.js');
+    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '3' }, entry });
     const nginx = await startNginx(socketPath);
-    const id = 'e'.repeat(32);
-    for (const path of ['/favicon.svg', '/favicon.ico', '/robots.txt', '/livez', '/readyz', '/missing']) {
-      await request(nginx, path);
-    }
-    await request(nginx, '/', { method: 'HEAD' });
-    expect(await request(nginx, '/')).toMatchObject({ status: 200, body: "I've been seen 1 times.\n" });
-    // An id that a client makes up can neither suppress a count nor ask for an old number.
-    for (const number of [2, 3]) {
-      const { body } = await request(nginx, '/', { headers: { 'X-Request-ID': id } });
-      expect(numberIn(body)).toBe(number);
-    }
     const answers = await Promise.all(upTo(500).map(() => request(nginx)));
-    const numbers = answers.map(({ body }) => numberIn(body)).sort((a, b) => a - b);
-    expect(numbers).toEqual(upTo(500).map((number) => number + 3));
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
     const lines = await waitFor(() => {
-      const visits = nginx.accessLog().filter(({ uri, method }) => uri === '/' && method === 'GET');
-      return visits.length === 503 && visits;
+      const all = nginx.accessLog();
+      return all.length === 500 && all;
     }, 'the access log');
     for (const { worker } of lines) expect(app.workers().map(String)).toContain(worker?.split(':')[1]);
   });
 
-  test('workers that die, a reload and a killed Redis under load: every visit is answered, and counted once', async () => {
-    const redis = await startRedis({ appendOnly: true });
+  test("a failed request has the same id in the app's log and in that of nginx", async () => {
     const socketPath = join(temporaryDirectory(), 'app.sock');
-    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
+    const entry = join(copyWithTestService(), 'dist/main.js');
+    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '1' }, entry });
+    const nginx = await startNginx(socketPath);
+    const { status, headers } = await request(nginx, '/broken');
+    expect(status).toBe(500);
+    const id = headers['x-request-id'];
+    await waitFor(() => nginx.accessLog().find(({ request_id }) => request_id === id), 'the line of nginx');
+    expect(app.log().find(({ request_id }) => request_id === id)).toMatchObject({ msg: 'request failed' });
+  });
+
+  test('workers that die and a reload under load: every request is answered, and rightly', async () => {
+    const socketPath = join(temporaryDirectory(), 'app.sock');
+    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2' } });
     const nginx = await startNginx(socketPath);
     const load = startLoad(nginx, 16);
-    const more = async (visits: number) => {
-      const before = load.tally.numbers.length;
-      await waitFor(() => load.tally.numbers.length >= before + visits, `${visits} visits`);
-    };
     for (let i = 0; i < 2; i++) {
-      await more(80);
+      await load.waitForAnswers(80);
       const before = app.workers();
       process.kill(before[0] as number, 'SIGKILL');
-      await waitFor(async () => {
-        const { headers } = await request(app.address, '/livez');
-        return !before.includes(Number(String(headers['x-worker']).split(':')[1]));
-      }, 'the replacement to answer');
+      await waitFor(
+        async () => !before.includes(workerOf(await request(app.address, '/livez'))),
+        'the replacement to answer',
+      );
     }
-    await redis.kill();
-    await redis.start();
-    await more(80);
+    await load.waitForAnswers(80);
     app.kill('SIGHUP');
     await app.waitForLog(/^reloaded/);
-    await more(80);
-    const { numbers, statuses, errors } = await load.stop();
-    expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
-    expect(numbers.toSorted((a, b) => a - b)).toEqual(upTo(numbers.length));
-    expect(await redis.command('GET', 'visits')).toBe(String(numbers.length));
+    await load.waitForAnswers(80);
+    await expectFlawless(nginx, load);
   });
 });
