@@ -1,45 +1,35 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
-import {
-  copyRepository,
-  isRunning,
-  request,
-  spawnApp,
-  startApp,
-  startLoad,
-  stopAll,
-  temporaryDirectory,
-  waitFor,
-} from '../processes.ts';
+import { spawnApp, startApp } from '../support/app.ts';
+import { expectFlawless, startLoad } from '../support/load.ts';
+import { isRunning, root, stopAll, temporaryDirectory } from '../support/processes.ts';
+import { copyRepository } from '../support/repository.ts';
+import { request } from '../support/requests.ts';
+import { waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
-const sorted = (numbers: number[]) => numbers.toSorted((a, b) => a - b);
-const upTo = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
 const same = (some: number[], others: number[]) => some.some((pid) => others.includes(pid));
 
 const newSocket = () => join(temporaryDirectory(), 'app.sock');
 
 test.each([
   ['one worker', 1, 'a TCP port', () => '', true],
-  ['two workers', 2, 'a unix socket, each visit on a new connection', newSocket, false],
-])('a reload of %s (%i) under load replaces all and fails no visit, on %s', async (...args) => {
+  ['two workers', 2, 'a unix socket, each request on a new connection', newSocket, false],
+])('a reload of %s (%i) under load replaces all and fails no request, on %s', async (...args) => {
   const [, workers, , listen, keepAlive] = args;
   const app = await startApp({ env: { WEB_CONCURRENCY: String(workers), LISTEN: listen() } });
   const load = startLoad(app.address, 8, { keepAlive });
   for (const nth of [1, 2]) {
-    const answered = load.tally.numbers.length;
-    await waitFor(() => load.tally.numbers.length > answered + 50, '50 visits');
+    await load.waitForAnswers(50);
     const before = app.workers();
     app.kill('SIGHUP');
     await app.waitForLog(/^reloaded/, { nth });
     await waitFor(() => !same(before, app.workers()), 'the old workers to end');
     expect(app.workers()).toHaveLength(workers);
   }
-  const { numbers, statuses, errors } = await load.stop();
-  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
-  expect(sorted(numbers)).toEqual(upTo(numbers.length));
+  await expectFlawless(app.address, load);
 });
 
 test('SIGHUP while the workers start leads to as many workers, and no failure', async () => {
@@ -50,7 +40,7 @@ test('SIGHUP while the workers start leads to as many workers, and no failure', 
   await app.waitForLog(/^serving/);
   await app.waitForLog(/^reloaded/);
   await waitFor(() => app.workers().length === 2, 'two workers');
-  expect(await request(app.address)).toMatchObject({ status: 200 });
+  expect(await request(app.address, '/livez')).toMatchObject({ status: 200 });
   expect(app.log().filter(({ level }) => level !== 'info')).toEqual([]);
   app.kill('SIGTERM');
   expect(await app.exited).toEqual({ code: 0, signal: null });
@@ -70,7 +60,7 @@ test('SIGTERM in the middle of a reload stops all workers, old and new', async (
 
 test('new code that dies at its start aborts the reload, and the old workers go on without a failure', async () => {
   const copy = copyRepository('dist');
-  const file = join(copy, 'dist/worker.js');
+  const file = join(copy, 'dist/server/worker.js');
   const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, entry: join(copy, 'dist/main.js') });
   const before = app.workers();
   const load = startLoad(app.address, 4);
@@ -83,15 +73,14 @@ test('new code that dies at its start aborts the reload, and the old workers go 
   }
   await app.waitForLog(/died before it listened.*of no use/);
   await app.waitForLog(/died before it listened.*SyntaxError/);
-  writeFileSync(file, `export * from '${join(process.cwd(), 'dist/worker.js')}';`);
+  writeFileSync(file, `export * from '${join(root, 'dist/server/worker.js')}';`);
   app.kill('SIGHUP');
   await app.waitForLog(/^reloaded/);
   await waitFor(() => !same(before, app.workers()), 'the old workers to end');
-  const { errors, statuses } = await load.stop();
-  expect({ errors, statuses: Object.keys(statuses) }).toEqual({ errors: [], statuses: ['200'] });
+  await expectFlawless(app.address, load);
 });
 
-test('a worker that has served MAX_REQUESTS is replaced, successor first: no visit fails', async () => {
+test('a worker that has served MAX_REQUESTS is replaced, successor first: no request fails', async () => {
   const app = await startApp({
     env: { WEB_CONCURRENCY: '2', MAX_REQUESTS: '60', MAX_REQUESTS_JITTER: '20' },
   });
@@ -99,7 +88,5 @@ test('a worker that has served MAX_REQUESTS is replaced, successor first: no vis
   const load = startLoad(app.address, 8);
   await app.waitForLog(/has served its number of requests/, { nth: 3 });
   await waitFor(() => !same(before, app.workers()), 'the first workers to end');
-  const { numbers, statuses, errors } = await load.stop();
-  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
-  expect(sorted(numbers)).toEqual(upTo(numbers.length));
+  await expectFlawless(app.address, load);
 });

@@ -3,20 +3,20 @@ import { statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
+import { spawnApp, startApp } from '../support/app.ts';
+import { startLoad } from '../support/load.ts';
 import {
   childrenOf,
-  copyRepository,
-  freePort,
   isRunning,
   killIfRunning,
-  request,
-  spawnApp,
-  startApp,
-  startLoad,
+  root,
   stopAll,
   temporaryDirectory,
-  waitFor,
-} from '../processes.ts';
+} from '../support/processes.ts';
+import { copyRepository } from '../support/repository.ts';
+import { freePort, request, workerOf } from '../support/requests.ts';
+import { copyWithTestService } from '../support/service.ts';
+import { waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
@@ -36,23 +36,25 @@ function announceForks(): string[] {
 
 test('a bad configuration is one message that names every wrong variable, an exit code, and no fork', async () => {
   const nodeArguments = announceForks();
-  const good = await startApp({ env: { WEB_CONCURRENCY: '2' }, nodeArguments });
+  const entry = join(copyWithTestService(), 'dist/main.js');
+  const good = await startApp({ env: { WEB_CONCURRENCY: '2', GREETING: 'welcome' }, nodeArguments, entry });
+  expect((await request(good.address)).body).toBe('welcome\n');
   expect(good.output().match(/^forked$/gm)).toHaveLength(2); // it would be seen
-  const env = { LISTEN: '99999', WEB_CONCURRENCY: 'many', REDIS_URL: 'localhost', LOG_LEVEL: 'loud' };
-  const bad = await spawnApp({ env, nodeArguments });
+  const env = { LISTEN: '99999', WEB_CONCURRENCY: 'many', LOG_LEVEL: 'loud', GREETING: 'two words' };
+  const bad = await spawnApp({ env, nodeArguments, entry });
   expect(await bad.exited).toEqual({ code: 1, signal: null });
   expect(bad.output().trimEnd().split('\n')).toEqual([
     'bad configuration',
     expect.stringMatching(/^ {2}LISTEN is "99999"; right would be a port/),
     expect.stringMatching(/^ {2}WEB_CONCURRENCY is "many"; right would be a whole number from 1/),
-    expect.stringMatching(/^ {2}REDIS_URL is "localhost"; right would be redis:\/\//),
     expect.stringMatching(/^ {2}LOG_LEVEL is "loud"; right would be one of debug/),
+    '  GREETING is "two words"; right would be one word',
   ]);
 });
 
 test('what cannot start ends after some tries, further and further apart, with the reason as its last line', async () => {
   const copy = copyRepository('dist');
-  writeFileSync(join(copy, 'dist/worker.js'), "throw new Error('of no use');");
+  writeFileSync(join(copy, 'dist/server/worker.js'), "throw new Error('of no use');");
   const app = await spawnApp({ env: { WEB_CONCURRENCY: '2' }, entry: join(copy, 'dist/main.js') });
   await app.waitForLog(/^giving up/);
   expect(await app.exited).toEqual({ code: 1, signal: null });
@@ -78,6 +80,7 @@ test('an address that cannot be had is one message, an exit code, and no fork', 
   await new Promise<void>((resolve) => other.listen(0, resolve));
   const { port } = other.address() as { port: number };
   const folder = join(temporaryDirectory(), 'missing');
+  const entry = join(copyWithTestService(), 'dist/main.js'); // which logs nothing before it serves
   try {
     for (const [listen, reason] of [
       [String(port), 'address already in use (EADDRINUSE)'],
@@ -85,7 +88,7 @@ test('an address that cannot be had is one message, an exit code, and no fork', 
       ['host.invalid:8080', 'getaddrinfo ENOTFOUND host.invalid'],
       [`${folder}/app.sock`, 'there is no such folder'],
     ] as const) {
-      const app = await spawnApp({ env: { LISTEN: listen }, nodeArguments: announceForks() });
+      const app = await spawnApp({ env: { LISTEN: listen }, nodeArguments: announceForks(), entry });
       expect(await app.exited).toEqual({ code: 1, signal: null });
       expect(app.output()).toBe(`bad configuration\n  LISTEN is ${listen}: ${reason}\n`);
     }
@@ -96,7 +99,7 @@ test('an address that cannot be had is one message, an exit code, and no fork', 
 
 test('a stop between two tries to start ends at once', async () => {
   const copy = copyRepository('dist');
-  writeFileSync(join(copy, 'dist/worker.js'), "throw new Error('of no use');");
+  writeFileSync(join(copy, 'dist/server/worker.js'), "throw new Error('of no use');");
   const app = await spawnApp({ env: { WEB_CONCURRENCY: '1' }, entry: join(copy, 'dist/main.js') });
   await app.waitForLog(/died before it listened/, { nth: 4 });
   app.kill('SIGTERM');
@@ -107,7 +110,7 @@ test('a stop between two tries to start ends at once', async () => {
 test('a file that is no socket where LISTEN points to is refused, and left as it was', async () => {
   const path = join(temporaryDirectory(), 'app.sock');
   writeFileSync(path, 'precious');
-  const app = await spawnApp({ env: { LISTEN: path } });
+  const app = await spawnApp({ env: { LISTEN: path }, entry: join(copyWithTestService(), 'dist/main.js') });
   expect(await app.exited).toEqual({ code: 1, signal: null });
   expect(app.output()).toBe(`bad configuration\n  LISTEN is ${path}: there is a file that is not a socket\n`);
   expect(statSync(path).size).toBe(8);
@@ -122,43 +125,39 @@ test('a socket whose processes were killed is no obstacle to the next start', as
   const refusal = () => request({ socketPath: path }).catch(({ code }) => code === 'ECONNREFUSED');
   await waitFor(async () => (await refusal()) === true, 'nobody to listen');
   const next = await startApp({ env: { LISTEN: path, WEB_CONCURRENCY: '1' } });
-  expect(await request(next.address)).toMatchObject({ status: 200 });
+  expect(await request(next.address, '/livez')).toMatchObject({ status: 200 });
   expect(statSync(path).mode & 0o777).toBe(0o666); // nginx runs as another user
 });
 
-test('a second app on the same socket takes over, and no visit fails', async () => {
+test('a second app on the same socket takes over, and no request fails', async () => {
   const path = join(temporaryDirectory(), 'app.sock');
+  const entry = join(copyWithTestService(), 'dist/main.js'); // each app keeps what it has of its own to itself
   const env = { LISTEN: path, WEB_CONCURRENCY: '1' };
-  const first = await startApp({ env });
+  const first = await startApp({ env, entry });
   const load = startLoad(first.address, 4, { keepAlive: false });
-  await waitFor(() => load.tally.numbers.length > 50, '50 visits');
-  const second = await startApp({ env });
-  const more = async () => {
-    const answered = load.tally.numbers.length;
-    await waitFor(() => load.tally.numbers.length > answered + 50, '50 visits more');
-  };
-  await more(); // by now the first has accepted all that connected to it
+  await load.waitForAnswers(50);
+  const second = await startApp({ env, entry });
+  await load.waitForAnswers(50); // by now the first has accepted all that connected to it
   first.kill('SIGTERM');
   expect(await first.exited).toEqual({ code: 0, signal: null });
-  await more();
+  await load.waitForAnswers(50);
   const { errors, statuses } = await load.stop();
   expect({ errors, statuses: Object.keys(statuses) }).toEqual({ errors: [], statuses: ['200'] });
-  const { headers } = await request({ socketPath: path });
-  expect(second.workers().map(String)).toContain(String(headers['x-worker']).split(':')[1]);
+  expect(second.workers()).toContain(workerOf(await request({ socketPath: path }, '/livez')));
 });
 
 test('it can listen on one address alone', async () => {
   const port = await freePort();
   const app = await startApp({ env: { LISTEN: `127.0.0.1:${port}`, WEB_CONCURRENCY: '1' } });
-  expect(await request({ port })).toMatchObject({ status: 200 });
-  expect(app.log().at(-1)?.msg).toMatch(`serving http://127.0.0.1:${port} from 1 worker;`);
+  expect(await request({ port }, '/livez')).toMatchObject({ status: 200 });
+  expect(app.log().at(-1)?.msg).toBe(`serving http://127.0.0.1:${port} from 1 worker`);
   await expect(request({ host: '127.0.0.2', port })).rejects.toThrow();
 });
 
 test('the service ends with the terminal in which it was started', async () => {
   const port = await freePort();
   const env = { ...process.env, LISTEN: String(port), WEB_CONCURRENCY: '2' };
-  const command = `exec node ${join(process.cwd(), 'dist/main.js')}`;
+  const command = `exec node ${join(root, 'dist/main.js')}`;
   const [options, ...rest] =
     process.platform === 'darwin'
       ? ['-q', '/dev/null', 'sh', '-c', command]

@@ -66,22 +66,19 @@ export function startLoad(
 
 /** One request of the load; it is added to the report. */
 async function ask(to: Address, agent: Agent | undefined, report: LoadReport): Promise<Exchange> {
-  const begin = performance.now();
-  const outcome = await request(to, sample.path, {
-    headers: sample.headers,
-    ...(agent && { agent }),
-  }).catch((error: Error) => error);
-  const exchange: Exchange = { begin, end: performance.now() };
-  if (outcome instanceof Error) {
-    exchange.error = outcome.message;
-    report.errors.push(outcome);
-  } else {
-    const { status, body } = outcome;
+  const exchange: Exchange = { begin: performance.now(), end: 0 };
+  try {
+    const options = { headers: sample.headers, ...(agent && { agent }) };
+    const { status, body } = await request(to, sample.path, options);
     Object.assign(exchange, { status, body });
     report.statuses[status] = (report.statuses[status] ?? 0) + 1;
+  } catch (error) {
+    exchange.error = (error as Error).message;
+    report.errors.push(error as Error);
   }
+  exchange.end = performance.now();
   report.history.push(exchange);
-  report.slowest = Math.max(report.slowest, exchange.end - begin);
+  report.slowest = Math.max(report.slowest, exchange.end - exchange.begin);
   return exchange;
 }
 
