@@ -177,7 +177,10 @@ test(
   async () => {
     const [{ port }] = stacks as [Stack];
     const rate = Math.round((bars[0]?.perSecond ?? 2_000) / 2);
-    const load = startLoad({ to: { port }, clients: connections, rate, visits: rate * 2 * seconds });
+    const load = startLoad({
+      ...{ to: { port }, request: { path: '/', headers: {} } },
+      ...{ busy: connections, pausing: 0, rate, requests: rate * 2 * seconds },
+    });
     const { p50, p99, max, ok, sent } = await load.ended;
     say();
     say(

@@ -38,6 +38,8 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run test:faults': [workflow, 'run: npm run test:faults\n'],
   'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder .\n'],
   'docker compose up --wait': ['test/containers/stack.test.ts', "['up', '--detach', '--wait']"],
+  'docker compose up --build --wait': ['test/containers/stack.test.ts', "'--build'"],
+  'docker compose down --volumes': ['test/containers/stack.test.ts', "['down', '--volumes']"],
   'docker compose down': ['test/containers/devcontainer.test.ts', "compose('down')"],
   'docker build --target single .': ['test/containers/single.test.ts', "'single')"],
   'deploy/rollout': ['test/containers/stack.test.ts', "attempt('deploy/rollout'"],
@@ -53,8 +55,11 @@ const runs: Record<string, [file: string, text: string]> = {
     }),
   ),
 };
-// The benchmark wants an idle machine.
-const byHand = ['npm --prefix test/template run bench'];
+const byHand = [
+  'npm --prefix test/template run bench', // wants an idle machine
+  'npm install @koa/bodyparser', // an example of a package
+  'docker run --stop-timeout 60', // an option, not a command
+];
 
 test.each(pages)('every command of %s is run by something', (page) => {
   for (const command of commandsOf(page)) expect([...Object.keys(runs), ...byHand]).toContain(command);
