@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, jest, test as testAlone } from '@jest/globals';
 import { parse } from 'jsonc-parser';
 import type { Task, TaskExecution } from 'vscode';
-import { childrenOf, killIfRunning, request, waitFor } from '../../support/processes.ts';
+import { childrenOf, killIfRunning } from '../../support/processes.ts';
+import { request } from '../../support/requests.ts';
+import { waitFor } from '../../support/wait.ts';
 import { type Editor, processesIn, startEditor } from './editor.ts';
 
 jest.setTimeout(120_000);
