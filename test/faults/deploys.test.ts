@@ -7,6 +7,7 @@ import { createTrial, expectExact, startService } from './harness.ts';
 import { addRow } from './table.ts';
 
 const minute = 60_000;
+const limit = 5 * minute; // for a machine that is busy with other things
 const times = 6;
 
 afterEach(stopAll, minute);
@@ -37,7 +38,7 @@ test(
     });
     expectExact(report, verdict);
   },
-  2 * minute,
+  limit,
 );
 
 test(
