@@ -7,7 +7,9 @@ import type { Exchange, Verdict } from '../support/history.ts';
 /** The request that the load sends, by GET. It must be safe to send again. */
 export const visit = { path: '/', headers: { Accept: 'application/json' } };
 
-interface Visit extends Exchange {
+interface Visit {
+  begin: number;
+  end: number;
   number: number;
 }
 
@@ -20,16 +22,21 @@ export function judge(history: Exchange[]): Verdict {
   const wrong: string[] = [];
   const counted: Visit[] = [];
   let open = 0; // visits of which nobody knows whether they were counted
-  for (const exchange of history) {
-    if (exchange.status === undefined || exchange.status >= 500) open += 1;
-    if (exchange.status !== 200) continue;
-    const number = numberIn(exchange.body ?? '');
-    if (number === undefined) wrong.push(`an answer without a number: ${exchange.body?.slice(0, 80)}`);
-    else counted.push({ ...exchange, number });
+  for (const { begin, end, status, body = '' } of history) {
+    if (status === undefined || status >= 500) open += 1;
+    if (status !== 200) continue;
+    const number = numberIn(body);
+    if (number === undefined) wrong.push(`an answer without a number: ${body.slice(0, 80)}`);
+    else counted.push({ begin, end, number });
   }
-  wrong.push(...findDoubled(counted), ...findOutOfOrder(counted));
+  const numbers = new Set<number>();
+  for (const { number } of counted) {
+    if (numbers.has(number)) wrong.push(`the number ${number} was given more than once`);
+    numbers.add(number);
+  }
+  findOutOfOrder(counted, wrong);
   const highest = counted.reduce((most, { number }) => Math.max(most, number), 0);
-  const unacknowledged = highest - new Set(counted.map(({ number }) => number)).size;
+  const unacknowledged = highest - numbers.size;
   if (unacknowledged > open) {
     wrong.push(`${unacknowledged} numbers are missing, and only ${open} visits had no answer`);
   }
@@ -42,29 +49,19 @@ export function numberIn(body: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
-function findDoubled(visits: Visit[]): string[] {
-  const seen = new Set<number>();
-  return visits.flatMap(({ number }) => {
-    if (seen.has(number)) return [`the number ${number} was given more than once`];
-    seen.add(number);
-    return [];
-  });
-}
-
 /** Real-time order: walks through begins and ends, and remembers the highest number that had been answered. */
-function findOutOfOrder(visits: Visit[]): string[] {
+function findOutOfOrder(visits: Visit[], wrong: string[]): void {
+  const byBegin = visits.toSorted((a, b) => a.begin - b.begin);
   const byEnd = visits.toSorted((a, b) => a.end - b.end);
   let ended = 0;
   let highest = 0;
-  return visits
-    .toSorted((a, b) => a.begin - b.begin)
-    .flatMap(({ begin, number }) => {
-      for (let next = byEnd[ended]; next && next.end < begin; next = byEnd[ended]) {
-        highest = Math.max(highest, next.number);
-        ended += 1;
-      }
-      return number < highest
-        ? [`${number} was given to a visit that began after ${highest} was answered`]
-        : [];
-    });
+  for (const { begin, number } of byBegin) {
+    for (let next = byEnd[ended]; next && next.end < begin; next = byEnd[ended]) {
+      highest = Math.max(highest, next.number);
+      ended += 1;
+    }
+    if (number < highest) {
+      wrong.push(`${number} was given to a visit that began after ${highest} was answered`);
+    }
+  }
 }
