@@ -12,6 +12,8 @@ export interface WorkerStatus {
   readonly deadline: number;
   /** It has been sent SIGKILL and has not exited yet. */
   readonly killed: boolean;
+  /** Its channel has closed: it is about to exit. */
+  readonly disconnected: boolean;
 }
 
 export interface Situation<W extends WorkerStatus> {
@@ -45,9 +47,10 @@ export function reconcile<W extends WorkerStatus>(situation: Situation<W>): Acti
 }
 
 /** Returns when to look again if nothing happens until then: milliseconds on the monotonic clock, or Infinity. */
-export function nextLook({ now, workers, failures, retryAt }: Situation<WorkerStatus>): number {
+export function nextLook({ now, workers, failures, retryAt, stopping }: Situation<WorkerStatus>): number {
   const deadlines = workers.filter(({ killed }) => !killed).map(({ deadline }) => deadline);
-  return Math.min(...deadlines, ...(failures > 0 && retryAt > now ? [retryAt] : []));
+  const mayRetry = failures > 0 && retryAt > now && !stopping;
+  return Math.min(...deadlines, ...(mayRetry ? [retryAt] : []));
 }
 
 /** Successors first: a worker that listens is retired only when as many others as wanted listen. */
@@ -55,7 +58,7 @@ function replace<W extends WorkerStatus>(situation: Situation<W>): Action<W>[] {
   const { now, workers, wanted } = situation;
   const running = workers.filter(isRunning);
   const current = currentOf(situation);
-  const listening = current.filter((worker) => worker.state === 'listening' && isAlive(worker, now));
+  const listening = current.filter((worker) => worker.state === 'listening' && isHealthy(worker, now));
   if (listening.length < wanted) {
     // Left over from an aborted reload: it has begun nothing that it could finish.
     return running.filter(({ state, recycle }) => state === 'booting' && recycle).map(act('retire'));
@@ -80,7 +83,8 @@ function currentOf<W extends WorkerStatus>({ workers, generation }: Situation<W>
 }
 
 const isRunning = ({ state }: WorkerStatus) => state !== 'stopping';
-const isAlive = ({ killed, deadline }: WorkerStatus, now: number) => !killed && deadline > now;
+const isHealthy = (worker: WorkerStatus, now: number) =>
+  !worker.killed && !worker.disconnected && worker.deadline > now;
 const isOverdue = ({ killed, deadline }: WorkerStatus, now: number) => !killed && deadline <= now;
 
 function act(type: 'kill' | 'retire' | 'terminate'): <W>(worker: W) => Action<W> {

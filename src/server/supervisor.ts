@@ -36,7 +36,8 @@ export class Supervisor {
   readonly #onFork: (worker: Worker) => void;
   readonly #cluster: Forks;
   readonly #timeouts: Timeouts;
-  readonly #workers = new Map<Worker, WorkerHandle>(); // the oldest first
+  readonly #workers = new Set<WorkerHandle>(); // the oldest first
+  readonly #adopted = new WeakSet<Worker>();
   #socket: ListeningSocket | undefined;
   #wanted: number;
   #generation = 1;
@@ -137,7 +138,7 @@ export class Supervisor {
   #situation(): Situation<WorkerHandle> {
     return {
       now: performance.now(),
-      workers: [...this.#workers.values()],
+      workers: [...this.#workers],
       wanted: this.#wanted,
       generation: this.#generation,
       failures: this.#failures,
@@ -170,9 +171,10 @@ export class Supervisor {
   }
 
   #adopt(worker: Worker): void {
-    if (this.#workers.has(worker)) return;
+    if (this.#adopted.has(worker)) return;
+    this.#adopted.add(worker);
     const handle = new WorkerHandle(worker, this.#generation, this.#timeouts);
-    this.#workers.set(worker, handle);
+    this.#workers.add(handle);
     handle.on('listening', () => this.#onListening());
     handle.on('recycle', () => {
       this.#log.info(`worker ${handle.pid} has served its number of requests`);
@@ -183,7 +185,7 @@ export class Supervisor {
       this.#log.error({ err: error }, `worker ${handle.pid} cannot be reached`),
     );
     handle.on('exit', () => {
-      this.#workers.delete(worker);
+      this.#workers.delete(handle);
       if (handle.state !== 'stopping') this.#onUnexpectedExit(handle);
       this.#lookSoon();
     });
@@ -228,7 +230,7 @@ export class Supervisor {
 
   #abortReload(): void {
     this.#log.error('reload aborted: the old workers go on');
-    for (const handle of this.#workers.values()) {
+    for (const handle of this.#workers) {
       if (handle.generation === this.#generation) handle.recycle = true; // the next reload has the same number
     }
     this.#generation -= 1;
@@ -249,7 +251,7 @@ export class Supervisor {
   }
 
   #anyListens(): boolean {
-    return [...this.#workers.values()].some(({ state }) => state === 'listening');
+    return [...this.#workers].some(({ state }) => state === 'listening');
   }
 
   #killOverdue(handle: WorkerHandle): void {

@@ -37,7 +37,6 @@ export class WorkerHandle extends EventEmitter<Events> implements WorkerStatus {
   state: WorkerStatus['state'] = 'booting';
   recycle = false;
   killed = false;
-  /** Whether its channel has closed. */
   disconnected = false;
   deadline = Number.POSITIVE_INFINITY;
   /** Why it was killed, could not boot, or exited. */
