@@ -256,6 +256,22 @@ describe('a reload', () => {
     expect(told(b, c)).toEqual([[], ['retire']]);
   });
 
+  test('is not aborted by an old worker that dies at boot', async () => {
+    const world = await start();
+    const { cluster } = world;
+    world.supervisor.reload();
+    await world.settle();
+    cluster.workers[0]?.die(1);
+    await world.settle();
+    for (const worker of cluster.alive('booting')) worker.listen();
+    await world.settle();
+    expect(world.lines).toEqual([
+      expect.stringMatching(/^error: worker 1000 died before it listened/),
+      expect.stringMatching(/^info: reloaded/),
+    ]);
+    expect(cluster.alive('listening')).toEqual(cluster.workers.slice(2));
+  });
+
   test('that is asked for during another one follows it', async () => {
     const world = await serve();
     const { cluster } = world;

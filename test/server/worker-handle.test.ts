@@ -127,6 +127,7 @@ test('a worker that could not be forked has ended; one that cannot be reached ha
     exits += 1;
   });
   worker.emit('error', new Error('spawn EAGAIN'));
+  worker.emit('error', new Error('channel closed')); // of whoever sends to it
   expect({ exits, reason: handle.reason, state: handle.state }).toEqual({
     exits: 1,
     reason: 'spawn EAGAIN',
