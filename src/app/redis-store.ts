@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { createClient, defineScript } from 'redis';
 import type { Log } from './service.ts';
 import type { Store } from './store.ts';
@@ -66,18 +67,36 @@ const allocate = defineScript({
   transformReply: undefined as unknown as () => number[],
 });
 
+interface Credentials {
+  /** By default that of the file, and without a file that of the URL. */
+  password?: string | undefined;
+  passwordFile?: string | undefined;
+}
+
 /**
  * The store in Redis. Returns at once and connects in the background, for as long as it takes: until then, and
  * whenever Redis is away, calls reject within a second. `deduplicationWindow`: milliseconds.
  */
 export function openRedisStore(
   url: string,
-  { log, deduplicationWindow }: { log: Log; deduplicationWindow: number },
+  { log, deduplicationWindow, ...options }: { log: Log; deduplicationWindow: number } & Credentials,
 ): Store {
   let lastLogged: 'back' | 'away' = 'back';
   let clockOffset = 0; // milliseconds by which Redis' clock is ahead of ours, as of its last answer
+  // What the client reads in a URL comes before its options, so the URL goes there without user and password.
+  const address = new URL(url);
+  const user = { name: decodeURIComponent(address.username), password: decodeURIComponent(address.password) };
+  Object.assign(address, { username: '', password: '' });
   const client = createClient({
-    url,
+    url: address.href,
+    credentialsProvider: {
+      type: 'async-credentials-provider',
+      // Asked at each connection, so that a file may get a new password while the app runs.
+      async credentials() {
+        const password = (await readPassword(options)) || user.password;
+        return { username: user.name || 'default', password };
+      },
+    },
     scripts: { allocate },
     disableOfflineQueue: true,
     commandsQueueMaxLength: maxQueueSize,
@@ -119,4 +138,9 @@ export function openRedisStore(
       client.destroy();
     },
   };
+}
+
+async function readPassword({ password, passwordFile }: Credentials): Promise<string | undefined> {
+  const text = password ?? (passwordFile && (await readFile(passwordFile, 'utf8')));
+  return text?.replace(/\n+$/, ''); // as a shell's $(cat) reads it: editors end a file with a newline
 }

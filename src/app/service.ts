@@ -5,6 +5,7 @@
 import type Router from '@koa/router';
 import { createCounter } from './counter.ts';
 import { createRoutes } from './routes.ts';
+import type { appSettings } from './settings.ts';
 import type { Store } from './store.ts';
 
 /** What the server runs: one for each worker. */
@@ -22,7 +23,7 @@ export interface Service {
 /** What the server hands to the service. */
 export interface Context {
   /** The values of `appSettings`. */
-  config: { redisUrl: string | undefined };
+  config: Record<keyof typeof appSettings, string | undefined>;
   log: Log;
   /** The channel to the primary process, where `openPrimary` answers. */
   primary: Channel;
@@ -101,5 +102,6 @@ async function openStore({ config, log, primary, deduplicationWindow }: Context)
     return openMemoryStore(primary);
   }
   const { openRedisStore } = await import('./redis-store.ts');
-  return openRedisStore(config.redisUrl, { log, deduplicationWindow });
+  const { redisPassword: password, redisPasswordFile: passwordFile } = config;
+  return openRedisStore(config.redisUrl, { password, passwordFile, log, deduplicationWindow });
 }

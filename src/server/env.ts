@@ -4,6 +4,8 @@ export interface Setting<T> {
   /** As it would be written in the environment; undefined: the value may be absent. */
   default: string | undefined;
   meaning: string;
+  /** The value may contain a password: no message shows it. */
+  secret?: boolean;
   /** @throws an error whose message says what would be right. */
   parse(text: string): T;
 }
@@ -41,7 +43,8 @@ export function readSettings<Table extends Record<string, Setting<any>>>(
     try {
       return [key, setting.parse(text)];
     } catch (error) {
-      problems.push(`${setting.name} is ${JSON.stringify(text)}; right would be ${(error as Error).message}`);
+      const value = setting.secret ? 'wrong (not shown: it may contain a password)' : JSON.stringify(text);
+      problems.push(`${setting.name} is ${value}; right would be ${(error as Error).message}`);
       return [key, undefined];
     }
   });
