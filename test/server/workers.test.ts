@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type App, startApp } from '../support/app.ts';
@@ -105,3 +106,39 @@ test.each([1, 3])(
     expect(childrenOf(app.pid)).toHaveLength(count);
   },
 );
+
+/** Code that runs in every process of the app before its own. */
+function preload(code: string): string[] {
+  const file = join(temporaryDirectory(), 'preload.cjs');
+  writeFileSync(file, code);
+  return ['--require', file];
+}
+
+test('a stop sends one SIGTERM to each worker, however often it is asked for', async () => {
+  const nodeArguments = preload(
+    `if (require('node:cluster').isWorker) process.on('SIGTERM', () => console.log('SIGTERM received'));`,
+  );
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, nodeArguments });
+  app.kill('SIGTERM');
+  await waitFor(() => /SIGTERM received/.test(app.output()), 'the first');
+  app.kill('SIGTERM');
+  app.kill('SIGINT');
+  expect(await app.exited).toEqual({ code: 0, signal: null });
+  expect(app.output().match(/SIGTERM received/g)).toHaveLength(2);
+});
+
+test('while the system cannot fork, the other workers go on, and the missing one comes later', async () => {
+  const nodeArguments = preload(
+    `const { execPath } = process;
+     process.on('SIGUSR2', () => { process.execPath = process.execPath === execPath ? '/missing' : execPath; });`,
+  );
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, nodeArguments });
+  const [first, other] = app.workers() as [number, number];
+  app.kill('SIGUSR2');
+  process.kill(first, 'SIGKILL');
+  await app.waitForLog(/died before it listened \(spawn \/missing ENOENT\)/, { nth: 3 });
+  expect(app.workers()).toEqual([other]);
+  expect(await request(app.address, '/livez')).toMatchObject({ status: 200 });
+  app.kill('SIGUSR2');
+  await waitFor(() => app.workers().length === 2, 'the second worker');
+});
