@@ -37,7 +37,7 @@ export class Supervisor {
   readonly #cluster: Forks;
   readonly #timeouts: Timeouts;
   readonly #workers = new Set<WorkerHandle>(); // the oldest first
-  readonly #adopted = new WeakSet<Worker>();
+  readonly #adopted = new WeakSet<Worker>(); // a fork that fails has ended before its 'fork' event
   #socket: ListeningSocket | undefined;
   #wanted: number;
   #generation = 1;
