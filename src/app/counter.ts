@@ -7,14 +7,14 @@ export interface Counter {
    * Counts the visit and resolves to its number: 1, 2, 3 … without a gap or a repetition, whatever the number of
    * workers. The same id again gets the same number and counts nothing.
    *
-   * @throws with the answer 503 if the store does not answer in time, or if too many visits wait.
+   * @throws what is answered by 503, if the store does not answer in time or too many visits wait.
    */
   visit(id: string): Promise<number>;
 }
 
 /**
- * A counter on a store. Visits that wait together are numbered together: the busier the worker, the fewer the commands
- * a visit. The store gives a repeated id its first number, so a batch whose outcome is unknown can be sent again.
+ * A counter on a store. Visits that wait together are numbered together: the busier the worker, the fewer commands for
+ * each visit. The store gives a repeated id its first number, so a batch whose outcome is unknown can be sent again.
  */
 export function createCounter(store: Pick<Store, 'allocate'>, batch: Batch): Counter {
   const allocate = batch(store.allocate);

@@ -1,6 +1,6 @@
 /**
- * The store for a first look, on a machine without Redis: the count lives in the primary process, and workers ask it
- * over the IPC channel that cluster keeps to each. It is lost when the primary ends.
+ * The store for a first look, on a machine without Redis. The count lives in the primary process and is lost when that
+ * ends; workers ask for numbers over their IPC channels.
  */
 import type { Channel } from './service.ts';
 import type { Store } from './store.ts';
@@ -19,7 +19,7 @@ interface AllocationResponse {
   numbers?: number[];
 }
 
-/** The count itself, kept in the primary: what Store.allocate promises, at once. `window`: milliseconds. */
+/** The count itself, in the primary. It does at once what Store.allocate promises. `window`: milliseconds. */
 export function createMemory(window: number, now: () => number = Date.now): (ids: string[]) => number[] {
   let count = 0;
   const remembered = new Map<string, { number: number; until: number }>(); // the oldest first
@@ -44,7 +44,7 @@ export function answerAllocations(worker: Channel, allocate: (ids: string[]) => 
     if (request.type !== 'allocate') return;
     const response: AllocationResponse = { type: 'allocated', call: request.call };
     if (Date.now() <= request.deadline) response.numbers = allocate(request.ids);
-    worker.send?.(response, () => {}); // a worker that died meanwhile: its ids are remembered
+    worker.send?.(response, () => {}); // the worker may have died; its ids are remembered all the same
   });
 }
 

@@ -1,8 +1,8 @@
 import type { Context } from 'koa';
 
-/** Answers with the number of visits in the form that the client prefers: text, JSON or a page. */
+/** Answers with the number of visits, as text, JSON or a page: whichever the client prefers. */
 export function sendVisits(ctx: Context, hits: number): void {
-  ctx.set('Cache-Control', 'no-store'); // a visit that is answered from a cache is not counted
+  ctx.set('Cache-Control', 'no-store'); // a cache would answer visits without counting them
   ctx.vary('Accept');
   switch (ctx.accepts('text', 'json', 'html')) {
     case 'json':

@@ -9,14 +9,14 @@ import type { Store } from './store.ts';
  */
 export const countKey = 'visits';
 
-// Milliseconds. A frozen Redis neither answers nor hangs up, so a silent connection is given up after socketTimeout;
-// pings keep an idle one from being silent. Redis that was away is found again well within a second of its return.
-const connectTimeout = 1_000;
-const socketTimeout = 1_000;
-const pingInterval = 400;
-const initialBackoff = 20; // doubled by each failure in a row
-const maxBackoff = 250;
-const maxQueueSize = 100; // commands; one batch is under way at a time, so more are a mistake
+// Milliseconds. A frozen Redis neither answers nor closes its connections, so a silent one is given up after
+// socketTimeout. Pings keep an idle one from being silent. Redis is found again well within a second of its return.
+export const connectTimeout = 1_000;
+export const socketTimeout = 1_000;
+export const pingInterval = 400;
+export const initialBackoff = 20; // doubled by each failure in a row
+export const maxBackoff = 250;
+const maxQueueSize = 100; // commands; there is one batch at a time, so more would be a mistake in the code
 
 // Count and remembered ids change together or not at all, whatever dies in between.
 // Returns Redis' clock, then a number for each id. The clock alone means: the deadline had passed, nothing was counted.

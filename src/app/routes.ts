@@ -6,7 +6,7 @@ import { sendVisits } from './page.ts';
 export function createRoutes(counter: Counter): Router {
   const router = new Router();
 
-  // Before GET, which would answer HEAD too: looking is not visiting.
+  // Before GET, which would answer HEAD, too, and count it.
   router.head('/', (ctx) => {
     ctx.status = 200;
   });

@@ -1,6 +1,6 @@
 /**
- * The door between your service and the server that runs it. KEEP the names and types that are exported here and
- * `openPrimary` and `appSettings` beside it; replace what is behind them.
+ * The door between your service and the server that runs it. KEEP what is exported here, `openPrimary` and
+ * `appSettings`; replace what is behind them.
  */
 import type Router from '@koa/router';
 import { createCounter } from './counter.ts';
@@ -10,11 +10,11 @@ import type { Store } from './store.ts';
 
 /** What the server runs: one for each worker. */
 export interface Service {
-  /** Answers requests. `/livez`, `/readyz`, unknown paths and wrong methods are the server's. */
+  /** Answers requests. The server answers `/livez`, `/readyz`, unknown paths and wrong methods. */
   router: Router;
   /** Rejects if a request could not be served now: `GET /readyz` and the image's health check ask it. */
   ready(): Promise<void>;
-  /** This worker is about to stop: end what would never end by itself, as streams of events. */
+  /** This worker is about to stop: end what would never end by itself, such as event streams. */
   drain(): void;
   /** Called after the last request was answered. */
   close(): Promise<void>;
@@ -33,15 +33,21 @@ export interface Context {
   deduplicationWindow: number;
 }
 
+/** Called once in the primary, before the first fork. What it returns is called with the channel of each new worker. */
+export type OpenPrimary = (
+  context: Pick<Context, 'config' | 'log' | 'deduplicationWindow'>,
+) => (worker: Channel) => void;
+
 /**
- * Calls `attempt` again, with growing pauses, until it succeeds or 2.5 s are over. It rejects with the answer 503 and
- * `Retry-After`. After `deadline`, as Date.now() counts, an attempt must change nothing: its client has that answer.
+ * Calls `attempt` again, with growing pauses, until it succeeds. After 2.5 s the request is answered 503 with
+ * `Retry-After`. An attempt must change nothing after `deadline`, in the milliseconds of Date.now(): its client may have
+ * that answer already.
  */
 export type Retry = <Result>(attempt: (deadline: number) => Promise<Result>) => Promise<Result>;
 
 /**
  * The same for requests that can share one command: items that wait together are committed together, one batch at a
- * time, each with its own result. An id that waits already shares the result of the one that waits.
+ * time, and each gets its own result. Calls with the same id, while one of them waits, share one item and its result.
  */
 export type Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
@@ -68,7 +74,7 @@ export interface Channel {
 
 declare module 'koa' {
   interface DefaultState {
-    /** 32 hexadecimal digits: the same for all tries of one request, so that it can be counted once. */
+    /** 32 hexadecimal digits: the same for all tries of one request, so that it can take effect once. */
     requestId: string;
   }
 }
@@ -76,7 +82,7 @@ declare module 'koa' {
 /**
  * Called once in each worker, before it listens.
  *
- * @throws if the worker can never serve; what is away only now, as Redis may be, is `ready`'s matter.
+ * @throws if the worker can never serve. While Redis is only away for now, `ready` rejects instead.
  */
 export async function openService(context: Context): Promise<Service> {
   const store = await openStore(context);
@@ -89,7 +95,7 @@ export async function openService(context: Context): Promise<Service> {
   };
 }
 
-/** The client of Redis is half of all that a worker loads, so it is loaded only where it is used. */
+/** Redis' client is half of the code that a worker loads, so it is loaded only where it is used. */
 async function openStore({ config, log, primary, deduplicationWindow }: Context): Promise<Store> {
   if (config.redisUrl === undefined) {
     const { openMemoryStore } = await import('./memory-store.ts');

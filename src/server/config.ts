@@ -63,7 +63,7 @@ const serverSettings = {
   maxRequestsJitter: {
     name: 'MAX_REQUESTS_JITTER',
     default: '0',
-    meaning: 'up to so many requests more, at random, so that workers do not leave together',
+    meaning: 'up to so many requests more, at random, so that not all workers are replaced together',
     parse: integer(0, 1e9),
   },
   logLevel: {

@@ -5,7 +5,7 @@ import Koa, { type Context, type Middleware } from 'koa';
 import type { Log, Service } from '../app/service.ts';
 import { withinTime } from './retry.ts';
 
-/** Milliseconds in which a service must say that it is ready; shorter than the image's health check waits. */
+/** Milliseconds in which a service must say that it is ready: fewer than the image's health check waits. */
 export const readyTimeout = 500;
 
 export interface HttpApp {
@@ -18,7 +18,7 @@ export interface HttpApp {
 /** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
 export function createHttpApp(service: Service): HttpApp {
   const koa = new Koa();
-  const router = new Router({ methods: METHODS }); // every method is known, so a wrong one is 405, never 501
+  const router = new Router({ methods: METHODS }); // all are known, so a wrong one is answered 405 and never 501
   let stopping = false;
   const isReady = shareReady(service);
 
@@ -64,7 +64,7 @@ function shareReady(service: Service): () => Promise<void> {
   };
 }
 
-// Node.js lets both through, if only until it has read on. nginx in front refuses both itself.
+// Node.js passes both on, and may notice only when it reads the body. nginx refuses both, but need not be in front.
 const refuseMalformed: Middleware = (ctx, next) => {
   if (!hasPath(ctx)) ctx.throw(400, 'malformed URL');
   if (!/^(chunked)?$/i.test(ctx.get('Transfer-Encoding'))) ctx.throw(400, 'unknown Transfer-Encoding');
@@ -73,7 +73,7 @@ const refuseMalformed: Middleware = (ctx, next) => {
 
 function hasPath(ctx: Context): boolean {
   try {
-    return ctx.path !== null; // an absolute URL is parsed here: `GET http://[::1 HTTP/1.1` has none
+    return ctx.path !== null; // an absolute URL is parsed here, and `GET http://[::1 HTTP/1.1` cannot be
   } catch {
     return false;
   }
@@ -92,9 +92,9 @@ const identifyRequest: Middleware = (ctx, next) => {
   return next();
 };
 
-/** One line for each request that the service failed to serve; what was the client's mistake is in the access log. */
+/** One line for each request that the service failed to serve. Mistakes of clients are in nginx' access log only. */
 export function logFailures(koa: Koa, log: Log): void {
-  const logged = new WeakSet<Error>(); // Koa tells twice of a stream that fails while it is sent
+  const logged = new WeakSet<Error>(); // Koa reports a stream that fails while it is sent twice
   koa.on('error', (error, ctx?: Context) => {
     if (error.status < 500 || isOfConnection(error) || logged.has(error)) return;
     logged.add(error);
@@ -105,7 +105,7 @@ export function logFailures(koa: Koa, log: Log): void {
   });
 }
 
-/** The client went away in the middle, or what followed its request's head is not HTTP: nobody is there to answer. */
+/** The client went away during the answer, or sent what is not HTTP after its request: nobody is there to answer. */
 function isOfConnection(error: { code?: string; headerSent?: boolean }): boolean {
   return (
     error.headerSent === true &&

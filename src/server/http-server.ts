@@ -11,6 +11,8 @@ export const keepAliveTimeout = 65_000;
 export const idleCloseDelay = 1_000;
 /** Milliseconds for a whole request to arrive: less than GRACEFUL_TIMEOUT, or half a request would hold up a stop. */
 export const requestTimeout = 15_000;
+/** Milliseconds between two looks of Node for connections that are over these limits. */
+export const connectionsCheckingInterval = 1_000;
 
 export interface HttpServer {
   /** Resolves when connections are accepted. */
@@ -19,7 +21,10 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-/** An HTTP server whose close breaks no request. `workerName` is sent with each answer; `onRequest` hears of each. */
+/**
+ * An HTTP server whose close breaks no request. `workerName` is sent with each answer as X-Worker; `onRequest` is called
+ * for each request.
+ */
 export function createHttpServer(
   handle: RequestListener,
   { workerName, onRequest }: { workerName: string; onRequest: () => void },
@@ -29,7 +34,7 @@ export function createHttpServer(
   let closing = false;
 
   const server = createServer(
-    { keepAliveTimeout, requestTimeout, connectionsCheckingInterval: 1_000 },
+    { keepAliveTimeout, requestTimeout, connectionsCheckingInterval },
     (req, res) => {
       inFlight.add(res);
       res.once('close', () => inFlight.delete(res));
@@ -57,8 +62,7 @@ export function createHttpServer(
       for (const res of inFlight) res.shouldKeepAlive = false;
       const timer = setTimeout(() => {
         server.closeIdleConnections();
-        // Browsers open connections in advance. One that was never used is not idle to Node, which waits for its
-        // first request.
+        // Browsers open connections in advance. Node does not count one without any request as idle.
         for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
       }, idleCloseDelay);
       await closed;

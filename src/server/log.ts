@@ -5,7 +5,7 @@ import type { LogLevel } from './config.ts';
 export type { Log };
 
 /**
- * Logs to standard output: one line of JSON an event, or readable lines where that is a terminal. Writes are
+ * Logs to standard output: one line of JSON for each event, or coloured text if that is a terminal. Writes are
  * synchronous, so that the last line before an exit is never lost.
  */
 export async function createLog(level: LogLevel, name: string, terminal: boolean): Promise<Log> {

@@ -1,20 +1,22 @@
 /**
- * What lets a service survive a short outage of what it depends on: tries again for a while, then answers 503. A service
- * gets both functions through its context (app/service.ts says what they promise).
+ * `retry` and `batch` let a service survive a short outage of what it depends on: they try again for a while, then
+ * answer 503. A service gets both through its context; app/service.ts says what they promise.
  */
 import type { Batch, Retry } from '../app/service.ts';
 import { createBackoff } from './backoff.ts';
 
-/** Milliseconds for which a request is tried again: the tutorial's five times half a second. */
+/** Milliseconds for which a request is tried again. */
 export const retryBudget = 2_500;
-/** Milliseconds for which a request may come again under its id: longer than all tries of nginx and of `retry` take. */
+/** Milliseconds for which a request may come again under its id: longer than all tries of nginx and `retry` take. */
 export const deduplicationWindow = 30_000;
 
-const deadlineMargin = 100; // milliseconds; a result that comes later could not reach the client any more
-const maxQueueSize = 10_000; // items; a worker that is so far behind says so
-const maxBatchSize = 1_000; // items; keeps each step in a store short
-const initialBackoff = 20; // milliseconds
-const maxBackoff = 250;
+/** Milliseconds by which an attempt's deadline is earlier than its request's: a later result could not be sent in time. */
+export const deadlineMargin = 100;
+/** Milliseconds between two attempts: first and longest. */
+export const initialBackoff = 20;
+export const maxBackoff = 250;
+const maxQueueSize = 10_000; // items; the next one is answered 503 at once
+const maxBatchSize = 1_000; // items; a store is busy with one batch for a short time only
 
 /** Koa answers an error by its `status` and `headers`, and shows the message to the client if `expose` is set. */
 export class Unavailable extends Error {
@@ -61,7 +63,7 @@ export const retry: Retry = async (attempt) => {
   }
 };
 
-/** An error with a status of the client's is an answer, not an outage. */
+/** An error with a status below 500 is an answer, not an outage. */
 function isFinal(error: unknown): boolean {
   const status = (error as { status?: unknown } | null)?.status;
   return typeof status === 'number' && status < 500;
@@ -108,7 +110,7 @@ export const batch: Batch = <Item, Result>(
         );
         for (const [i, { resolve }] of waiting.entries()) resolve(results[i] as Result);
         backoff.reset();
-        // Answered items leave the queue in microtasks, and items that came meanwhile join the next batch.
+        // Answered items leave the queue in microtasks; requests that came meanwhile are read and join the next batch.
         await new Promise(setImmediate);
       } catch {
         await pause(backoff.next());

@@ -7,25 +7,25 @@ import type { Log } from './log.ts';
 import type { FromWorker } from './messages.ts';
 import { batch, deduplicationWindow, retry } from './retry.ts';
 
-/** `instance`: every worker stops. `worker`: this one alone, whose successor listens already. */
+/** `instance`: all workers stop. `worker`: only this one does, and its successor listens already. */
 export type StopScope = 'instance' | 'worker';
 export type Stop = (scope: StopScope) => Promise<void>;
 
-/** Milliseconds between two heartbeats; four come within each WORKER_TIMEOUT. */
-const maxHeartbeatInterval = 1_000;
+/** Milliseconds between two heartbeats, at most: four or more come within each WORKER_TIMEOUT. */
+export const maxHeartbeatInterval = 1_000;
 
 /**
- * Starts one worker: service, application, server. Resolves once it listens.
+ * Starts one worker: opens the service, makes the application, listens.
  *
- * @returns its stop: what has begun is answered, then everything is closed in reverse order.
- * @throws if the service cannot be opened, or the socket not be listened on.
+ * @returns its stop: answers every request that has begun, then closes everything in reverse order.
+ * @throws if the service cannot be opened or the socket cannot be listened on.
  */
 export async function startWorker(config: Config, log: Log, primary: Channel): Promise<Stop> {
-  const send = (message: FromWorker) => primary.send?.(message, () => {}); // a dead primary is noticed elsewhere
+  const send = (message: FromWorker) => primary.send?.(message, () => {}); // main.ts notices a dead primary
   const service = await openService({ config, log, primary, retry, batch, deduplicationWindow });
 
   const { koa, stopBeingReady } = createHttpApp(service);
-  koa.proxy = 'path' in config.listen; // only nginx reaches a unix socket, so what it forwards is true
+  koa.proxy = 'path' in config.listen; // only nginx reaches a unix socket, so its X-Forwarded headers are true
   logFailures(koa, log);
 
   const server = createHttpServer(koa.callback(), {
@@ -50,7 +50,7 @@ export async function startWorker(config: Config, log: Log, primary: Channel): P
   };
 }
 
-/** To be called for each request; calls `done` once, after maxRequests and a random part of the jitter. */
+/** Returns what is to be called for each request. Calls `done` once, after maxRequests and a random part of the jitter. */
 function countDown(
   { maxRequests, maxRequestsJitter }: Pick<Config, 'maxRequests' | 'maxRequestsJitter'>,
   done: () => void,

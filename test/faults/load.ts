@@ -1,61 +1,86 @@
 /**
- * Load: clients that visit as fast as they are answered, and keep account. It runs in a thread of its own, so that
- * it neither starves the test that looks on nor is starved by it, and on plain sockets, which costs a fifth of what
- * node:http does: the machine's time is for the service.
+ * Load: clients that ask and keep account of what they got. Busy ones ask again as soon as they are answered; others
+ * pause, as browsers and load balancers do, so that their connections are idle at times. It runs in a thread of its
+ * own, so that it neither starves the test that looks on nor is starved by it, and on plain sockets, which costs a
+ * fifth of what node:http does: the machine's time is for the service.
  */
 import { connect, type Socket } from 'node:net';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { transformFileSync } from '@swc/core';
-import type { Address } from '../processes.ts';
+import type { Exchange } from '../support/history.ts';
+import type { Address } from '../support/requests.ts';
 
 export interface LoadOptions {
   to: Address;
-  clients?: number;
+  /** What is asked: a target and headers of a GET. */
+  request: { path: string; headers: Record<string, string> };
+  /** Clients that do not pause; 50 by default. */
+  busy?: number;
+  /** Whether they keep their connections; they do by default. */
   keepAlive?: boolean;
-  /** Visits a second of all clients together; absent: as many as are answered. */
+  /** Requests a second of all busy clients together; absent: as many as are answered. */
   rate?: number;
-  /** Stop by itself after so many visits. */
-  visits?: number;
-  /** After a 503 with Retry-After: come again after that time, as the answer asks for, with the same visit. */
+  /** Clients that pause for 1 to 200 ms after each answer, every other one on a new connection; 40 by default. */
+  pausing?: number;
+  /** Stop by itself after so many requests. */
+  requests?: number;
+  /** After a 503 with Retry-After: ask again after that time, as the answer says. */
   comeAgain?: boolean;
 }
 
-export interface Report {
-  /** Visits begun, and those among them that got a number. */
+/** What there is so far. */
+export interface Counts {
+  /** Requests begun, and those among them that were answered with 200. */
   sent: number;
   ok: number;
-  /** Answers 503 with Retry-After: nothing was counted and the client knows it. */
+  /** Answers 503 with Retry-After: the client knows that nothing was done. */
   refused: number;
-  /** Visits that ended in any other way, by kind. */
+  /** Requests that ended in any other way, by kind: the status, or the error. */
   failed: Record<string, number>;
-  /** Requests sent again because an idle connection was closed under them (RFC 9112, 9.3.1). */
-  resent: number;
-  /** Milliseconds from the first request of a visit to its number, or to its refusal where it does not come again. */
+}
+
+export interface Report extends Counts {
+  /** Milliseconds from the start of a request to its answer, or to its refusal where it does not come again. */
   p50: number;
   p99: number;
-  /** The same for the longest visit of all, be it that it failed. */
+  /** The same for the longest request of all, be it that it failed. */
   max: number;
   seconds: number;
-  /** The numbers that were answered. */
-  numbers: number[];
+  /** Every request that was sent, in the order of their ends. */
+  history: Exchange[];
 }
 
 export interface Load {
-  /** What there is so far. */
-  look(): Promise<Report>;
-  /** Begins no more visits, and reports when the last one has ended. */
+  look(): Promise<Counts>;
+  /** Sends no more requests, and reports when the last one has ended. */
   stop(): Promise<Report>;
-  /** Resolves when the load has ended: by stop(), or by its number of visits. */
+  /** Resolves when the load has ended: by stop(), or by its number of requests. */
   ended: Promise<Report>;
+  /** Ends it at once, without a report. */
+  terminate(): unknown;
 }
 
-/** How many numbers were answered more than once. */
-export function countDoubled(numbers: number[]): number {
-  return numbers.length - new Set(numbers).size;
+/** A history as it leaves the load's thread: hundreds of thousands of objects would take long to copy. */
+interface PackedHistory {
+  begins: Float64Array;
+  ends: Float64Array;
+  /** 0: no answer. */
+  statuses: Uint16Array;
+  /** For each exchange, which of the texts is its body or its error. */
+  texts: Uint32Array;
+  distinctTexts: string[];
 }
 
-export function countFailed(report: Report): number {
-  return Object.values(report.failed).reduce((sum, count) => sum + count, 0);
+type Message = { counts: Counts } | { report: Omit<Report, 'history'>; packed: PackedHistory };
+
+export function countFailed({ failed }: Counts): number {
+  return Object.values(failed).reduce((sum, count) => sum + count, 0);
+}
+
+/** Milliseconds of the one clock that all threads share. */
+export function now(): number {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1e3 + nanoseconds / 1e6;
 }
 
 /** Starts clients; they must be stopped. */
@@ -66,11 +91,11 @@ export function startLoad(options: LoadOptions): Load {
     module: { type: 'commonjs' },
   });
   const worker = new Worker(code, { eval: true, workerData: options });
-  const looks: ((report: Report) => void)[] = [];
+  const looks: ((counts: Counts) => void)[] = [];
   const ended = new Promise<Report>((resolve, reject) => {
-    worker.on('message', ({ end, report }: { end: boolean; report: Report }) => {
-      if (end) resolve(report);
-      else looks.shift()?.(report);
+    worker.on('message', (message: Message) => {
+      if ('counts' in message) looks.shift()?.(message.counts);
+      else resolve({ ...message.report, history: unpack(message.packed) });
     });
     worker.on('error', reject);
   });
@@ -78,7 +103,7 @@ export function startLoad(options: LoadOptions): Load {
     look: () =>
       Promise.race([
         ended,
-        new Promise<Report>((resolve) => {
+        new Promise<Counts>((resolve) => {
           looks.push(resolve);
           worker.postMessage('look');
         }),
@@ -88,96 +113,165 @@ export function startLoad(options: LoadOptions): Load {
       return ended;
     },
     ended,
+    terminate: () => worker.terminate(),
   };
 }
 
+function unpack({ begins, ends, statuses, texts, distinctTexts }: PackedHistory): Exchange[] {
+  return Array.from(begins, (begin, i) => {
+    const end = ends[i] as number;
+    const text = distinctTexts[texts[i] as number] as string;
+    return statuses[i] === 0
+      ? { begin, end, error: text }
+      : { begin, end, status: statuses[i] as number, body: text };
+  });
+}
+
 const patience = 15_000; // milliseconds after which a request without an answer is a failure
-const breath = 20; // milliseconds after a failure, lest a dead service is asked a thousand times at once
+const pauseAfterFailure = 20; // milliseconds, lest a dead service is asked a thousand times at once
+const longestPause = 200; // milliseconds of a client that pauses: shorter than any server keeps an idle connection
 
 if (!isMainThread && parentPort) run(workerData, parentPort);
 
 function run(options: LoadOptions, parent: NonNullable<typeof parentPort>): void {
-  const { to, clients = 50, keepAlive = true, rate, visits = Number.POSITIVE_INFINITY } = options;
-  const request =
-    'GET / HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n' +
-    `${keepAlive ? '' : 'Connection: close\r\n'}\r\n`;
-  const account = { sent: 0, ok: 0, refused: 0, failed: {} as Record<string, number>, resent: 0 };
-  const numbers: number[] = [];
+  const {
+    to,
+    busy = 50,
+    keepAlive = true,
+    rate,
+    pausing = 40,
+    requests = Number.POSITIVE_INFINITY,
+  } = options;
+  const counts: Counts = { sent: 0, ok: 0, refused: 0, failed: {} };
+  const record = createRecord();
   const latencies: number[] = [];
   let longest = 0;
-  const begin = performance.now();
+  const begin = now();
   let stopping = false;
 
   parent.on('message', (message) => {
     if (message === 'stop') stopping = true;
-    else parent.postMessage({ end: false, report: report() });
+    else parent.postMessage({ counts } satisfies Message);
   });
-  Promise.all(Array.from({ length: clients }, (_, i) => client(i))).then(() => {
-    parent.postMessage({ end: true, report: report() });
+  Promise.all([
+    // Clients with a rate begin one after the other, not all at the same instant.
+    ...Array.from({ length: busy }, (_, i) => client(keepAlive, rate ? beat(i) : undefined)),
+    ...Array.from({ length: pausing }, (_, i) =>
+      client(i % 2 === 0, () => sleep(1 + Math.random() * (longestPause - 1))),
+    ),
+  ]).then(() => {
+    const packed = record.pack();
+    const { begins, ends, statuses, texts } = packed;
+    parent.postMessage({ report: report(), packed } satisfies Message, [
+      begins.buffer,
+      ends.buffer,
+      statuses.buffer,
+      texts.buffer,
+    ] as ArrayBuffer[]);
     parent.close();
   });
 
-  function report(): Report {
+  function report(): Omit<Report, 'history'> {
     const sorted = Float64Array.from(latencies).sort();
     const quantile = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
     return {
-      ...account,
+      ...counts,
       p50: quantile(0.5),
       p99: quantile(0.99),
       max: longest,
-      seconds: (performance.now() - begin) / 1000,
-      numbers,
+      seconds: (now() - begin) / 1000,
     };
   }
 
-  async function client(index: number): Promise<void> {
+  /** Waits until it is the turn of this one of the busy clients. */
+  function beat(index: number): () => Promise<void> {
+    const interval = (busy * 1000) / (rate as number);
+    let next = begin + (index * interval) / busy;
+    return async () => {
+      while (!stopping && next - now() > 1) await sleep(Math.min(next - now(), 100));
+      next += interval;
+    };
+  }
+
+  async function client(keeps: boolean, wait?: () => Promise<void>): Promise<void> {
+    const bytes = render(options.request, keeps);
     let connection: Connection | undefined;
-    // Clients with a rate begin one after the other, not all at the same instant.
-    let next = begin + (rate ? (index * 1000) / rate : 0);
-    while (!stopping && account.sent < visits) {
-      if (rate) {
-        const wait = next - performance.now();
-        if (wait > 1) {
-          await sleep(Math.min(wait, 100));
-          if (wait > 100) continue;
-        }
-        next += (clients * 1000) / rate;
-      }
-      account.sent += 1;
-      const start = performance.now();
+    for (;;) {
+      if (wait) await wait();
+      if (stopping || counts.sent >= requests) break;
+      counts.sent += 1;
+      const start = now();
       for (;;) {
-        const reused = connection !== undefined;
-        connection ??= openConnection(to);
-        const answer = await connection.ask(request);
-        if (!answer.keepAlive) connection = undefined;
-        if (answer.status === 200 && answer.hits > 0) {
-          account.ok += 1;
-          numbers.push(answer.hits);
-          latencies.push(performance.now() - start);
+        // One that was closed while it was idle is not used again, as with any client.
+        if (!connection?.isOpen()) connection = openConnection(to);
+        const asked = now();
+        const answer = await connection.ask(bytes);
+        const answered = now();
+        record.add(asked, answered, answer);
+        if (answer.status === 200) {
+          counts.ok += 1;
+          latencies.push(answered - start);
           break;
         }
-        if (answer.failure && answer.silent && reused) {
-          account.resent += 1;
-          continue;
-        }
         if (answer.status === 503 && answer.retryAfter > 0) {
-          account.refused += 1;
+          counts.refused += 1;
           if (!options.comeAgain) {
-            latencies.push(performance.now() - start);
+            latencies.push(answered - start);
             break;
           }
           await sleep(answer.retryAfter * 1000);
           continue;
         }
-        const kind = answer.failure ?? String(answer.status);
-        account.failed[kind] = (account.failed[kind] ?? 0) + 1;
-        await sleep(breath);
+        const kind = answer.error ?? String(answer.status);
+        counts.failed[kind] = (counts.failed[kind] ?? 0) + 1;
+        await sleep(pauseAfterFailure);
         break;
       }
-      longest = Math.max(longest, performance.now() - start);
+      longest = Math.max(longest, now() - start);
     }
     connection?.close();
   }
+}
+
+function render({ path, headers }: LoadOptions['request'], keepAlive: boolean): string {
+  const fields = Object.entries({
+    Host: 'localhost',
+    ...headers,
+    ...(!keepAlive && { Connection: 'close' }),
+  });
+  return `GET ${path} HTTP/1.1\r\n${fields.map((field) => `${field.join(': ')}\r\n`).join('')}\r\n`;
+}
+
+function createRecord(): {
+  add(begin: number, end: number, answer: Answer): void;
+  pack(): PackedHistory;
+} {
+  const begins: number[] = [];
+  const ends: number[] = [];
+  const statuses: number[] = [];
+  const texts: number[] = [];
+  const distinct = new Map<string, number>();
+  return {
+    add(begin, end, { status, error, body }) {
+      const text = error ?? body;
+      let index = distinct.get(text);
+      if (index === undefined) {
+        index = distinct.size;
+        distinct.set(text, index);
+      }
+      begins.push(begin);
+      ends.push(end);
+      statuses.push(error === undefined ? status : 0);
+      texts.push(index);
+    },
+    pack: () => ({
+      begins: Float64Array.from(begins),
+      ends: Float64Array.from(ends),
+      statuses: Uint16Array.from(statuses),
+      texts: Uint32Array.from(texts),
+      distinctTexts: [...distinct.keys()],
+    }),
+  };
 }
 
 function sleep(milliseconds: number): Promise<void> {
@@ -185,17 +279,17 @@ function sleep(milliseconds: number): Promise<void> {
 }
 
 interface Answer {
-  /** Why there is no answer; `silent`: not one byte of it came. */
-  failure?: string;
-  silent: boolean;
+  /** Why there is no answer. */
+  error?: string;
   status: number;
-  hits: number;
+  body: string;
   retryAfter: number;
   keepAlive: boolean;
 }
 
 interface Connection {
   ask(request: string): Promise<Answer>;
+  isOpen(): boolean;
   close(): void;
 }
 
@@ -217,8 +311,8 @@ function openConnection(to: Address): Connection {
   });
   socket.on('close', () => end(failure(reason)));
 
-  function failure(kind: string): Answer {
-    return { failure: kind, silent: text === '', status: 0, hits: 0, retryAfter: 0, keepAlive: false };
+  function failure(error: string): Answer {
+    return { error, status: 0, body: '', retryAfter: 0, keepAlive: false };
   }
 
   function end(answer: Answer): void {
@@ -233,18 +327,15 @@ function openConnection(to: Address): Connection {
       new Promise((resolve) => {
         text = '';
         settle = resolve;
-        if (socket.destroyed) {
-          end(failure(reason));
-          return;
-        }
         timer = setTimeout(() => end(failure('no answer')), patience);
         socket.write(request);
       }),
+    isOpen: () => !socket.destroyed && !socket.readableEnded,
     close: () => socket.destroy(),
   };
 }
 
-/** Absent until the answer is whole. Every answer to a visit that asks for JSON has a length. */
+/** Absent until the answer is whole. An answer to what a load asks has a length. */
 function parse(text: string): Answer | undefined {
   const head = text.indexOf('\r\n\r\n');
   if (head < 0) return undefined;
@@ -252,10 +343,9 @@ function parse(text: string): Answer | undefined {
   if (text.length < head + 4 + length) return undefined;
   const field = (pattern: RegExp) => Number(pattern.exec(text)?.[1] ?? 0);
   return {
-    ...(Number.isNaN(length) && { failure: 'no length' }),
-    silent: false,
+    ...(Number.isNaN(length) && { error: 'no length' }),
     status: field(/^HTTP\/1\.1 (\d{3}) /),
-    hits: field(/\{"hits":(\d+)\}$/),
+    body: Buffer.from(text.slice(head + 4), 'latin1').toString(),
     retryAfter: field(/\r\nretry-after: (\d+)/i),
     keepAlive: !Number.isNaN(length) && !/\r\nconnection: close/i.test(text.slice(0, head + 2)),
   };

@@ -1,34 +1,39 @@
-/** Requests that no client should send: what they are called, and their bytes. */
+/** Requests that no client should send, as their bytes. Those that are not refused are for what the load asks. */
+import { sample } from '../support/judgement.ts';
 
-const host = 'Host: localhost\r\n';
-const get = (fields: string, body = '') => `GET / HTTP/1.1\r\n${host}${fields}\r\n${body}`;
-const post = (fields: string, body = '') => `POST / HTTP/1.1\r\n${host}${fields}\r\n${body}`;
+const { path } = sample;
+const rest = Object.entries(sample.headers)
+  .map((field) => `${field.join(': ')}\r\n`)
+  .join('');
+const host = `Host: localhost\r\n${rest}`;
+const get = (fields: string, body = '') => `GET ${path} HTTP/1.1\r\n${host}${fields}\r\n${body}`;
+const post = (fields: string, body = '') => `POST ${path} HTTP/1.1\r\n${host}${fields}\r\n${body}`;
 const chunked = 'Transfer-Encoding: chunked\r\n';
 
 const startLines = [
-  'GET /',
+  `GET ${path}`,
   'GET',
   '/ HTTP/1.1',
-  ' GET / HTTP/1.1',
-  'GET  / HTTP/1.1',
-  'GET\t/\tHTTP/1.1',
-  'GET / HTTP/1.1 ',
-  'GET / HTTP/1.1 more',
-  'GET / http/1.1',
-  'GET / HTTP/1',
-  'GET / HTTP/1.',
-  'GET / HTTP/.1',
-  'GET / HTTP/1.10',
-  'GET / HTTP/11.1',
-  'GET / HTTP/-1.1',
-  'GET / HTTP/0.9',
-  'GET / HTTP/1.2',
-  'GET / HTTP/2.0',
-  'GET / HTTP/3.0',
-  'GET / HTTP/9.9',
-  'GET / HTTPS/1.1',
-  'GET / XTTP/1.1',
-  'GET / HTTP 1.1',
+  ` GET ${path} HTTP/1.1`,
+  `GET  ${path} HTTP/1.1`,
+  `GET\t${path}\tHTTP/1.1`,
+  `GET ${path} HTTP/1.1 `,
+  `GET ${path} HTTP/1.1 more`,
+  `GET ${path} http/1.1`,
+  `GET ${path} HTTP/1`,
+  `GET ${path} HTTP/1.`,
+  `GET ${path} HTTP/.1`,
+  `GET ${path} HTTP/1.10`,
+  `GET ${path} HTTP/11.1`,
+  `GET ${path} HTTP/-1.1`,
+  `GET ${path} HTTP/0.9`,
+  `GET ${path} HTTP/1.2`,
+  `GET ${path} HTTP/2.0`,
+  `GET ${path} HTTP/3.0`,
+  `GET ${path} HTTP/9.9`,
+  `GET ${path} HTTPS/1.1`,
+  `GET ${path} XTTP/1.1`,
+  `GET ${path} HTTP 1.1`,
   'GET /\0 HTTP/1.1',
   'GET /\x01 HTTP/1.1',
   'GET /\x7f HTTP/1.1',
@@ -59,19 +64,19 @@ const startLines = [
   `GET /${'a'.repeat(9_000)} HTTP/1.1`,
   `GET /${'a'.repeat(70_000)} HTTP/1.1`,
   `GET /?${'a=b&'.repeat(3_000)} HTTP/1.1`,
-  'get / HTTP/1.1',
-  'GÉT / HTTP/1.1',
-  'G@T / HTTP/1.1',
-  'GET: / HTTP/1.1',
-  'GETGETGETGETGETGETGETGETGETGETGETGET / HTTP/1.1',
-  `${'A'.repeat(40_000)} / HTTP/1.1`,
-  'TRACE / HTTP/1.1',
+  `get ${path} HTTP/1.1`,
+  `GÉT ${path} HTTP/1.1`,
+  `G@T ${path} HTTP/1.1`,
+  `GET: ${path} HTTP/1.1`,
+  `GETGETGETGETGETGETGETGETGETGETGETGET ${path} HTTP/1.1`,
+  `${'A'.repeat(40_000)} ${path} HTTP/1.1`,
+  `TRACE ${path} HTTP/1.1`,
   'CONNECT localhost:80 HTTP/1.1',
-  'CONNECT / HTTP/1.1',
+  `CONNECT ${path} HTTP/1.1`,
   'OPTIONS * HTTP/1.1',
-  'PROPFIND / HTTP/1.1',
-  'PURGE / HTTP/1.1',
-  'FOO / HTTP/1.1',
+  `PROPFIND ${path} HTTP/1.1`,
+  `PURGE ${path} HTTP/1.1`,
+  `FOO ${path} HTTP/1.1`,
   'PRI * HTTP/2.0',
   'QUIT',
   '*1',
@@ -180,19 +185,19 @@ const bodies = [
   get(chunked, '1\r\na\r\n0\r\n\r\n'),
   get('Content-Length: 3\r\nExpect: nothing\r\n', 'abc'),
   get('Transfer-Encoding: gzip\r\n'),
-  `GET / HTTP/1.0\r\n${chunked}\r\n0\r\n\r\n`,
-  'GET / HTTP/1.1\r\n\r\n',
+  `GET ${path} HTTP/1.0\r\n${chunked}\r\n0\r\n\r\n`,
+  `GET ${path} HTTP/1.1\r\n\r\n`,
   `GET /favicon.svg HTTP/1.1\r\n${host}Range: bytes=99999-\r\n\r\n`,
   `DELETE /favicon.svg HTTP/1.1\r\n${host}\r\n`,
   `POST /favicon.svg HTTP/1.1\r\n${host}Content-Length: 1\r\n\r\na`,
   // What smuggling is made of: a second request in the body of the first.
   post(`Content-Length: 0\r\n${chunked}`, `1\r\nZ\r\n0\r\n\r\n${get('')}`),
   `\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03${'\0'.repeat(64)}`,
-  `${'\r\n'.repeat(2_000)}GET / HTTP/1.1\r\n${host}\r\n`,
+  `${'\r\n'.repeat(2_000)}GET ${path} HTTP/1.1\r\n${host}\r\n`,
 ];
 
 export const malformed: string[] = [
   ...startLines.map((line) => `${line}\r\n${host}\r\n`),
-  ...fields.map((field) => `GET / HTTP/1.1\r\n${field}\r\n\r\n`),
+  ...fields.map((field) => `GET ${path} HTTP/1.1\r\n${field}\r\n${rest}\r\n`),
   ...bodies,
 ];

@@ -3,17 +3,17 @@
  * and leaves it in coverage/faults.md.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { countDoubled, countFailed, type Report } from './load.ts';
+import type { Verdict } from '../support/history.ts';
+import { countFailed, type Report } from './load.ts';
 
 export interface Row {
   /** As in '3 N=1 socket': a number, by which rows are ordered, and a variant. */
   row: string;
   fault: string;
-  load?: Report;
+  load?: Omit<Report, 'history'>;
   kills?: number;
   restarts?: number;
-  /** Visits counted but not acknowledged; 0: exact. */
-  difference?: number;
+  verdict?: Verdict;
   /** What else was measured. */
   seen?: string;
   times?: Time[];
@@ -36,8 +36,8 @@ const columns = [
   'failed',
   'kills',
   'restarts',
-  'counter − acknowledged',
-  'doubled',
+  'unacknowledged', // took effect without an answer that says so
+  'findings', // of the judge: answers that were wrong
   'p50 / p99 / max ms',
   'seen',
 ];
@@ -48,9 +48,10 @@ export function addRow(row: Row): void {
   const line = render(row);
   writeFileSync(`${directory}/${row.row.replaceAll(' ', '-')}`, line);
   process.stdout.write(`${line}\n`);
+  for (const finding of row.verdict?.wrong.slice(0, 10) ?? []) process.stdout.write(`  ${finding}\n`);
 }
 
-function render({ row, fault, load, kills, restarts, difference, seen, times = [] }: Row): string {
+function render({ row, fault, load, kills, restarts, verdict, seen, times = [] }: Row): string {
   const failed = load && Object.entries(load.failed).map(([kind, count]) => `${count} × ${kind}`);
   return line([
     row,
@@ -61,8 +62,8 @@ function render({ row, fault, load, kills, restarts, difference, seen, times = [
     load && (countFailed(load) === 0 ? '0' : failed?.join(', ')),
     kills,
     restarts,
-    difference,
-    load && countDoubled(load.numbers),
+    verdict && format(verdict.unacknowledged),
+    verdict && format(verdict.wrong.length),
     load && [load.p50, load.p99, load.max].map((value) => value.toFixed(value < 10 ? 1 : 0)).join(' / '),
     [...times.map(say), ...(seen ? [seen] : [])].join('; '),
   ]);
@@ -72,29 +73,6 @@ const say = ({ what, took, bar }: Time) =>
   `${what} ${format(Math.round(took))} ms (${took < bar ? 'bar' : 'MISSED the bar of'} ${format(bar)})`;
 const line = (cells: unknown[]) => `| ${cells.map((cell) => cell ?? '').join(' | ')} |`;
 const format = (count: number) => count.toLocaleString('en');
-
-/** Several loads of one row as one. */
-export function addUp(reports: Report[]): Report {
-  const failed: Record<string, number> = {};
-  for (const report of reports) {
-    for (const [kind, count] of Object.entries(report.failed)) failed[kind] = (failed[kind] ?? 0) + count;
-  }
-  const sum = (pick: (report: Report) => number) =>
-    reports.reduce((total, report) => total + pick(report), 0);
-  const most = (pick: (report: Report) => number) => Math.max(...reports.map(pick));
-  return {
-    sent: sum(({ sent }) => sent),
-    ok: sum(({ ok }) => ok),
-    refused: sum(({ refused }) => refused),
-    failed,
-    resent: sum(({ resent }) => resent),
-    p50: most(({ p50 }) => p50),
-    p99: most(({ p99 }) => p99),
-    max: most(({ max }) => max),
-    seconds: sum(({ seconds }) => seconds),
-    numbers: reports.flatMap(({ numbers }) => numbers),
-  };
-}
 
 /** jest's globalTeardown. */
 export default function printTable(): void {

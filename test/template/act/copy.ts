@@ -26,7 +26,7 @@ export class Copy {
   readonly #env: NodeJS.ProcessEnv;
 
   constructor(registry: string, origin = 'https://github.com/Some-Owner/Some-Repository.git') {
-    this.#env = { ...process.env, REGISTRY: registry, LINT_TOOLS: process.env.LINT_TOOLS };
+    this.#env = { ...process.env, REGISTRY: registry };
     cloneWorkingTree(this.folder);
     this.git('remote', 'add', 'origin', origin);
   }

@@ -23,8 +23,8 @@ afterAll(() => {
   for (const copy of copies) copy.remove();
 });
 
-function makeCopy(): Copy {
-  const copy = new Copy(registry.address);
+function makeCopy(origin?: string): Copy {
+  const copy = new Copy(registry.address, origin);
   copies.push(copy);
   return copy;
 }
@@ -159,8 +159,8 @@ describe('nothing reaches the registry', () => {
     return run;
   }
 
-  test('from the pull request of a fork, which needs no token, no setting and no registry', async () => {
-    const copy = makeCopy().shorten();
+  test('from the pull request of a fork, which needs no token, no setting, no registry and no owner', async () => {
+    const copy = makeCopy('/srv/git/Some Repository.git').shorten();
     copy.commit();
     const head = { ref: 'main', repo: { fork: true, full_name: 'stranger/fork' } };
     copy.write(
@@ -173,6 +173,7 @@ describe('nothing reaches the registry', () => {
     const run = await expectRun(copy, args, { green: true, jobs });
     expect(Object.keys(run.jobs)).toHaveLength(5);
     expect(run.log).not.toMatch(/pipeline -- (login|push)/);
+    expect(run.log).toContain('localhost:1/local/some-repository:');
     expect(await contents()).toEqual(before);
   });
 

@@ -1,28 +1,43 @@
+/** What the counter promises when Redis fails: rows of the table that test/faults prints. */
 import { appendFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
-import { delay, killIfRunning, request, startRedis, stopAll, waitFor } from '../processes.ts';
-import { openLink } from './link.ts';
-import { countDoubled, startLoad } from './load.ts';
 import {
+  countReplaced,
   expectExact,
   expectInTime,
   pickOne,
   residentMemory,
+  type Service,
   startService,
   waitForSuccessor,
-} from './service.ts';
-import { addRow } from './table.ts';
+} from '../../faults/harness.ts';
+import { addRow } from '../../faults/table.ts';
+import type { AppOptions } from '../../support/app.ts';
+import { killIfRunning, stopAll, temporaryDirectory } from '../../support/processes.ts';
+import { type Redis, startRedis } from '../../support/redis.ts';
+import { request } from '../../support/requests.ts';
+import { delay, waitFor } from '../../support/wait.ts';
+import { openLink } from './link.ts';
 
 const minute = 60_000;
 
 afterEach(stopAll, minute);
 
+/** The service with a Redis that a test may harm. `data`: where Redis keeps its files. */
+async function startWithRedis(options: AppOptions = {}): Promise<Service & { redis: Redis; data: string }> {
+  const data = temporaryDirectory();
+  const redis = await startRedis({ appendOnly: true, args: ['--dir', data] });
+  const service = await startService({ ...options, backing: { REDIS_URL: redis.url } });
+  return { ...service, redis, data };
+}
+
 test(
   '5: no visit is lost or counted twice by a Redis that is killed and comes back, once with a torn file',
   async () => {
-    const { redis, to, count, data } = await startService();
-    const load = startLoad({ to });
+    const service = await startWithRedis();
+    const { redis, data } = service;
+    const load = service.startLoad();
     const kills = 4;
     for (let kill = 1; kill <= kills; kill++) {
       await delay(1_000);
@@ -33,16 +48,16 @@ test(
     }
     await delay(1_000);
     const report = await load.stop();
-    const difference = (await count()) - report.ok;
+    const verdict = await service.judge();
     addRow({
       row: '5 killed',
       fault: 'Redis killed × 4, its file torn once',
       load: report,
       kills,
       restarts: kills,
-      difference,
+      verdict,
     });
-    expectExact(report, difference);
+    expectExact(report, verdict);
   },
   minute,
 );
@@ -50,9 +65,10 @@ test(
 test(
   '5: a Redis that is frozen for longer than a visit is retried refuses visits for a while and loses none',
   async () => {
-    const { redis, to, count } = await startService();
-    const clients = 50;
-    const load = startLoad({ to, clients, comeAgain: true });
+    const service = await startWithRedis();
+    const { redis } = service;
+    const [busy, pausing] = [50, 40];
+    const load = service.startLoad({ busy, pausing, comeAgain: true });
     const freezes = 2;
     for (let freeze = 1; freeze <= freezes; freeze++) {
       await delay(1_000);
@@ -62,23 +78,22 @@ test(
       await delay(1_000);
     }
     const report = await load.stop();
-    const difference = (await count()) - report.ok;
+    const verdict = await service.judge();
     const times = [{ what: 'nothing is pending for longer than', took: report.max, bar: 6_000 }];
     addRow({
       row: '5 frozen',
       fault: 'Redis frozen for 3 s × 2',
       load: report,
-      difference,
+      verdict,
       times,
       seen: 'a refused visit came again after Retry-After; max is over its tries',
     });
     expect(report).toMatchObject({ ok: report.sent, failed: {} });
     expectInTime(times);
-    expect(countDoubled(report.numbers)).toBe(0);
-    // Redis may have counted what was in flight and been frozen before it could say so: nobody can know until it
-    // is back, which is longer than a visit waits. All that came later must not count (redis.ts, deadline).
-    expect(difference).toBeGreaterThanOrEqual(0);
-    expect(difference).toBeLessThanOrEqual(clients * freezes);
+    expect(verdict.wrong).toEqual([]);
+    // Redis may have counted what was in flight and been frozen before it could say so: nobody can know until it is
+    // back, which is longer than a visit waits. All that came later must not count (store.ts, deadline).
+    expect(verdict.unacknowledged).toBeLessThanOrEqual((busy + pausing) * freezes);
   },
   minute,
 );
@@ -93,8 +108,9 @@ function tearTail(data: string): void {
 test(
   '6: no visit is lost when Redis and workers are killed at the same instant',
   async () => {
-    const { redis, app, to, count } = await startService({ env: { WEB_CONCURRENCY: '3' } });
-    const load = startLoad({ to });
+    const service = await startWithRedis({ env: { WEB_CONCURRENCY: '3' } });
+    const { redis, app } = service;
+    const load = service.startLoad();
     const kills = 10;
     for (let kill = 1; kill <= kills; kill++) {
       const before = app.workers();
@@ -109,16 +125,16 @@ test(
     }
     while ((await load.look()).sent < 35_000) await delay(100);
     const report = await load.stop();
-    const difference = (await count()) - report.ok;
+    const verdict = await service.judge();
     addRow({
       row: '6',
       fault: 'Redis and two of three workers killed together × 10',
       load: report,
       kills: 3 * kills,
-      restarts: app.log().filter(({ msg }) => /is replaced/.test(msg)).length,
-      difference,
+      restarts: countReplaced(app),
+      verdict,
     });
-    expectExact(report, difference);
+    expectExact(report, verdict);
   },
   2 * minute,
 );
@@ -126,9 +142,10 @@ test(
 test(
   '7: while Redis is away visits are refused in time, and counted again within a second of its return',
   async () => {
-    const { redis, app, nginx, to } = await startService();
+    const service = await startWithRedis();
+    const { redis, app, nginx } = service;
     const probes: Record<string, number> = {};
-    const load = startLoad({ to, clients: 500 });
+    const load = service.startLoad({ busy: 460 });
     await redis.kill();
     const begin = performance.now();
     const memory: number[] = [];
@@ -145,7 +162,8 @@ test(
     const refusal = await request(nginx);
     await redis.start();
     const back = performance.now();
-    await waitFor(async () => (await request(nginx)).status === 200, 'a visit to be counted');
+    await waitFor(async () => (await request(nginx, '/readyz')).status === 200, 'Redis to be found again');
+    const verdict = await service.judge();
     const recovery = performance.now() - back;
     // The first seconds fill what is always filled: heaps, queues, connections.
     const growth = Math.max(...memory.slice(-5)) / Math.max(...memory.slice(5, 10));
@@ -159,6 +177,7 @@ test(
       load: report,
       kills: 1,
       restarts: 1,
+      verdict,
       times,
       seen:
         `${Object.entries(probes)
@@ -169,6 +188,7 @@ test(
     expect(refusal).toMatchObject({ status: 503, headers: { 'retry-after': '1' } });
     expect(probes).toEqual({ '/livez 200': 30, '/readyz 503': 30 });
     expect(growth).toBeLessThan(1.1);
+    expect(verdict.wrong).toEqual([]);
     expectInTime(times);
   },
   2 * minute,
@@ -180,9 +200,10 @@ test(
     const redis = await startRedis({ appendOnly: true });
     const link = await openLink(redis.port);
     try {
-      const { app, to, count } = await startService({ redis, env: { REDIS_URL: link.url } });
+      const service = await startService({ backing: { REDIS_URL: link.url } });
+      const { app } = service;
       const workers = app.workers();
-      const load = startLoad({ to });
+      const load = service.startLoad();
       link.change({ latency: 20, jitter: 80 });
       await delay(3_000);
       link.change({ slice: 7 });
@@ -199,16 +220,16 @@ test(
         await delay(500);
       }
       const report = await load.stop();
-      const difference = (await count()) - report.ok;
+      const verdict = await service.judge();
       const times = [{ what: 'no visit takes longer than', took: report.max, bar: 3_000 }];
       addRow({
         row: '11',
         fault: 'between app and Redis: 20–100 ms late, slices of 7 bytes, 10 resets, nothing for 1.5 s × 3',
         load: report,
-        difference,
+        verdict,
         times,
       });
-      expectExact(report, difference);
+      expectExact(report, verdict);
       expectInTime(times);
       expect(app.workers()).toEqual(workers);
     } finally {

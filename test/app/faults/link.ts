@@ -1,6 +1,7 @@
 /** A bad network between the app and Redis: a TCP proxy that delays, slices, resets and starves what it carries. */
 import { connect, createServer, type Socket } from 'node:net';
-import { delay, freePort } from '../processes.ts';
+import { freePort } from '../../support/requests.ts';
+import { delay } from '../../support/wait.ts';
 
 export interface Weather {
   /** Milliseconds that each chunk is late, and the random part that is added. */

@@ -1,0 +1,146 @@
+/** The whole service under test: what it needs beside it, the forked app on a unix socket, nginx; its load and its judge. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from '@jest/globals';
+import { type App, type AppOptions, startApp } from '../support/app.ts';
+import type { Exchange, Verdict } from '../support/history.ts';
+import { judge, sample, startBacking } from '../support/judgement.ts';
+import { type Nginx, startNginx } from '../support/nginx.ts';
+import { atEnd, temporaryDirectory } from '../support/processes.ts';
+import { type Address, request, workerOf } from '../support/requests.ts';
+import { waitFor } from '../support/wait.ts';
+import { type Load, type LoadOptions, now, type Report, startLoad } from './load.ts';
+import type { Time } from './table.ts';
+
+/** All that one service has been asked, from its first request on. */
+export interface Trial {
+  /** Where clients go. */
+  to: Address;
+  startLoad(options?: Partial<LoadOptions>): Load;
+  /** Adds what a test has asked by other means. */
+  add(...exchanges: Exchange[]): void;
+  /** Asks once, and resolves to the content type in which the load is answered. */
+  form(): Promise<string>;
+  /** Asks one last time, of another address if one is given, and judges the whole history. All loads have ended. */
+  judge(lastTo?: Address): Promise<Verdict>;
+}
+
+export interface ServiceAtPort extends Trial {
+  app: App;
+  /** What the app was started with; another instance is of the same service with it. */
+  env: Record<string, string>;
+}
+
+export interface Service extends ServiceAtPort {
+  nginx: Nginx;
+}
+
+/** `backing`: the environment variables of what was started already. */
+export type ServiceOptions = AppOptions & { backing?: Record<string, string> };
+
+/** The service behind nginx. */
+export async function startService(options: ServiceOptions = {}): Promise<Service> {
+  const socketPath = join(temporaryDirectory(), 'app.sock');
+  const { app, env } = await startAppWithBacking({ ...options, env: { ...options.env, LISTEN: socketPath } });
+  const nginx = await startNginx(socketPath);
+  return { app, env, nginx, ...createTrial({ port: nginx.port }) };
+}
+
+/** The service at a port, with no nginx in front. */
+export async function startServiceAtPort(options: ServiceOptions = {}): Promise<ServiceAtPort> {
+  const { app, env } = await startAppWithBacking(options);
+  return { app, env, ...createTrial(app.address) };
+}
+
+async function startAppWithBacking(
+  options: ServiceOptions,
+): Promise<{ app: App; env: Record<string, string> }> {
+  const backing = options.backing ?? (await startBacking());
+  const env = { WEB_CONCURRENCY: '2', ...backing, ...options.env };
+  return { app: await startApp({ ...options, env }), env };
+}
+
+export function createTrial(to: Address): Trial {
+  const history: Exchange[] = [];
+  return {
+    to,
+    startLoad(options) {
+      const load = startLoad({ to, request: sample, ...options });
+      atEnd(load.terminate); // a test that fails stops none
+      load.ended.then((report) => {
+        for (const exchange of report.history) history.push(exchange);
+      });
+      return load;
+    },
+    add(...exchanges) {
+      history.push(...exchanges);
+    },
+    async form() {
+      const begin = now();
+      const { status, body, headers } = await request(to, sample.path, { headers: sample.headers });
+      history.push({ begin, end: now(), status, body });
+      return String(headers['content-type']);
+    },
+    async judge(lastTo = to) {
+      const last = await ask(lastTo);
+      if (last.status !== 200) throw new Error(`after the load: ${last.status} ${last.body}`);
+      return judge([...history, last]);
+    },
+  };
+}
+
+/** One request as the load sends them. */
+export async function ask(to: Address, headers: Record<string, string> = sample.headers): Promise<Exchange> {
+  const begin = now();
+  const { status, body } = await request(to, sample.path, { headers });
+  return { begin, end: now(), status, body };
+}
+
+/** Every request was answered with 200, and rightly. */
+export function expectExact(report: Report, verdict: Verdict): void {
+  const { sent, ok, refused, failed } = report;
+  expect({ ok, refused, failed, ...verdict }).toEqual({
+    ok: sent,
+    refused: 0,
+    failed: {},
+    wrong: [],
+    unacknowledged: 0,
+  });
+}
+
+/**
+ * A machine that is busy with other things makes everything late, so the table tells which bars were missed, and a
+ * test fails only where that cannot be the reason.
+ */
+export function expectInTime(times: Time[]): void {
+  for (const time of times)
+    expect({ ...time, late: time.took > 5 * time.bar }).toEqual({ ...time, late: false });
+}
+
+/** Waits until a worker answers that is none of the given ones; resolves to the milliseconds that it took. */
+export async function waitForSuccessor(app: App, before: number[], limit = 10_000): Promise<number> {
+  const begin = performance.now();
+  const answers = async () => workerOf(await request(app.address, '/livez', { timeout: 5_000 }));
+  await waitFor(async () => !before.includes(await answers()), 'a new worker to answer', limit);
+  return performance.now() - begin;
+}
+
+/** How many workers were replaced because they died. */
+export function countReplaced(app: App): number {
+  return app.log().filter(({ msg }) => /is replaced/.test(msg)).length;
+}
+
+/** Bytes of memory that a process has; 0 if it has ended. */
+export function residentMemory(pid: number): number {
+  try {
+    return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
+
+export function pickOne<T>(from: T[]): T {
+  const one = from[Math.floor(Math.random() * from.length)];
+  if (one === undefined) throw new Error('nothing to pick from');
+  return one;
+}
