@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from '@jest/globals';
-import { copyRepository, execute, prepareStack, removeAll } from '../containers/engine.ts';
+import { cloneRepository, execute, prepareStack, removeAll } from '../containers/engine.ts';
 import { startApp } from '../support/app.ts';
 import { stopAll } from '../support/processes.ts';
 import { delay } from '../support/wait.ts';
@@ -43,7 +43,7 @@ test(
 test(
   '4: a rollout of the app’s container loses no request, nor does a reload of nginx’s',
   async () => {
-    const stack = await prepareStack(copyRepository('Deploys'));
+    const stack = await prepareStack(cloneRepository('Deploys'));
     await stack.compose(['up', '--detach', '--wait', '--build']);
     const trial = createTrial(stack.address);
     const load = trial.startLoad();
