@@ -1,13 +1,13 @@
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
-import { copyRepository, execute, prepare, removeAll, scenario } from './engine.ts';
+import { cloneRepository, execute, prepare, removeAll, scenario } from './engine.ts';
 
-const targets = ['development', 'app', 'nginx', 'single'];
+const targets = ['development', 'app', 'nginx', 'redis', 'single'];
 
 let directory: string;
 prepare(async () => {
-  directory = copyRepository('Clean.Checkout');
+  directory = cloneRepository('Clean.Checkout');
 });
 afterAll(removeAll, 60_000);
 
@@ -32,8 +32,9 @@ scenario('every image builds from a clean checkout, and a second time from the c
 });
 
 scenario('a change of the source rebuilds only what follows it', async () => {
-  appendFileSync(join(directory, 'src/app.ts'), `\nexport const changed = ${Date.now()};\n`); // never cached
+  appendFileSync(join(directory, 'src/main.ts'), `\nexport const changed = ${Date.now()};\n`); // never cached
   expect(await build('nginx')).toEqual([]);
+  expect(await build('redis')).toEqual([]);
   expect(await build('development')).toEqual([]);
   const rebuilt = await build('app');
   expect(rebuilt).toHaveLength(3);

@@ -1,27 +1,32 @@
 /**
- * Copies of the repository, Compose projects and containers for tests, all under names of their own. Whatever is
- * made here is removed by removeAll(), which belongs into an afterAll.
+ * Copies of the repository, Compose projects and containers for tests, all under names of their own. removeAll(), which
+ * belongs into an afterAll, removes whatever was made here.
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeAll, test } from '@jest/globals';
-import { type Address, delay, freePort, numberIn, request } from '../processes.ts';
-import { cloneWorkingTree } from '../repository.ts';
+import { beforeAll, expect, test } from '@jest/globals';
+import type { Exchange, Verdict } from '../support/history.ts';
+import { judge, sample } from '../support/judgement.ts';
+import { type LoadReport, startLoad } from '../support/load.ts';
+import { atEnd, stopAll as removeAll } from '../support/processes.ts';
+import { cloneWorkingTree } from '../support/repository.ts';
+import { type Address, type Answer, freePort, request } from '../support/requests.ts';
+
+export { atEnd, removeAll };
 
 const run = Math.random().toString(36).slice(2, 8);
-const label = `counter.test=${run}`;
-const endings: (() => unknown)[] = [];
+const label = `test.run=${run}`;
 const projects = new Set<string>();
 
-/** Registers what removeAll() has to do, the latest first. */
-export const atEnd = (ending: () => unknown) => endings.push(ending);
+/** Images to test instead of building them, in the variables of docker-compose.yml: all or none. */
+const given = Object.fromEntries(
+  Object.entries(process.env).filter(([name, value]) => /^(APP|NGINX|REDIS)_IMAGE$/.test(name) && value),
+);
+const isGiven = Object.keys(given).length > 0;
 
-/** Images to test instead of building them: the variables that docker-compose.yml knows. */
-export const given = { app: process.env.APP_IMAGE, nginx: process.env.NGINX_IMAGE };
-
-/** The environment less what would make a copy anything but a fresh clone on a fresh machine. */
+/** The environment without what would make a copy differ from a fresh clone on a fresh machine. */
 const clean = Object.fromEntries(
   Object.entries(process.env).filter(
     ([name]) => !/^(COMPOSE_|PORT$|REDIS_|LISTEN$|WEB_CONCURRENCY$|LOG_LEVEL$|npm_|INIT_CWD$)/.test(name),
@@ -74,40 +79,40 @@ export async function inspect<T = string>(thing: string, format: string): Promis
 /** A container of this run, detached; resolves to its id. */
 export async function startContainer(...args: string[]): Promise<string> {
   const id = await docker('run', '--detach', '--label', label, ...args);
-  endings.push(() => attempt('docker', ['rm', '--force', '--volumes', id]));
+  atEnd(() => attempt('docker', ['rm', '--force', '--volumes', id]));
   return id;
 }
 
 export async function createVolume(): Promise<string> {
   const name = await docker('volume', 'create', '--label', label);
-  endings.push(() => attempt('docker', ['volume', 'rm', '--force', name]));
+  atEnd(() => attempt('docker', ['volume', 'rm', '--force', name]));
   return name;
 }
 
 /** An image built from a Dockerfile of a few lines. */
 export async function deriveImage(name: string, dockerfile: string): Promise<string> {
-  const image = `counter-test-${run}-${name}`;
+  const image = `test-${run}-${name}`;
   await execute('docker', ['build', '--quiet', '--tag', image, '-'], { input: dockerfile });
-  endings.push(() => attempt('docker', ['image', 'rm', '--force', image]));
+  atEnd(() => attempt('docker', ['image', 'rm', '--force', image]));
   return image;
 }
 
 /** A target of the Dockerfile of a copy of the repository. */
 export async function buildImage(directory: string, target: string): Promise<string> {
-  const image = `counter-test-${run}-${target}`;
+  const image = `test-${run}-${target}`;
   const from = ['--quiet', '--file', 'deploy/Dockerfile', '--target', target, '--tag', image, '.'];
   await execute('docker', ['build', ...from], { cwd: directory });
-  endings.push(() => attempt('docker', ['image', 'rm', '--force', image]));
+  atEnd(() => attempt('docker', ['image', 'rm', '--force', image]));
   return image;
 }
 
 /**
- * A clone with what is in the working tree, committed or not, in a directory whose name no image, project or
- * volume may have as it is. Its files are `owner`'s.
+ * A clone with what is in the working tree, committed or not. No image, project or volume may have the name of its
+ * directory as it is. `owner`: the user id that its files belong to.
  */
-export function copyRepository(name: string, owner?: number): string {
-  const parent = mkdtempSync(join(tmpdir(), 'counter-'));
-  endings.push(() => rmSync(parent, { recursive: true, force: true, maxRetries: 5 }));
+export function cloneRepository(name: string, owner?: number): string {
+  const parent = mkdtempSync(join(tmpdir(), 'clone-'));
+  atEnd(() => rmSync(parent, { recursive: true, force: true, maxRetries: 5 }));
   const directory = join(parent, `${name}.${run}`);
   cloneWorkingTree(directory);
   if (owner !== undefined) {
@@ -120,7 +125,7 @@ export function copyRepository(name: string, owner?: number): string {
 export function adoptProject(name: string): void {
   if (projects.has(name)) return;
   projects.add(name);
-  endings.push(async () => {
+  atEnd(async () => {
     const ofProject = `label=com.docker.compose.project=${name}`;
     const names = async (...args: string[]) =>
       (await docker(...args, '--quiet', '--filter', ofProject)).split('\n').filter(Boolean);
@@ -129,9 +134,8 @@ export function adoptProject(name: string): void {
     if (containers.length > 0) await attempt('docker', ['rm', '--force', '--volumes', ...containers]);
     for (const network of await names('network', 'ls')) await attempt('docker', ['network', 'rm', network]);
     for (const volume of await names('volume', 'ls')) await attempt('docker', ['volume', 'rm', volume]);
-    const own = [...images, `${name}-app`, `${name}-nginx`, `${name}-development`].filter((image) =>
-      image.includes(run),
-    );
+    const built = ['app', 'nginx', 'redis', 'development'].map((target) => `${name}-${target}`);
+    const own = [...images, ...built].filter((image) => image.includes(run));
     await attempt('docker', ['image', 'rm', '--force', ...new Set(own)]);
     projects.delete(name);
   });
@@ -141,28 +145,60 @@ export interface Stack {
   readonly directory: string;
   readonly name: string;
   readonly address: { port: number };
-  /** Of the copy's Compose project, with variables for this one call. */
+  /** Variables that are set in each call of Compose. */
+  readonly environment: NodeJS.ProcessEnv;
+  /** Every request that was sent to it by ask() and startLoad(). */
+  readonly history: Exchange[];
+  /** Runs a command of Compose in the copy, with more variables for this one call. */
   compose(args: string[], variables?: NodeJS.ProcessEnv): Promise<string>;
+  /** Starts it and waits until it is healthy, with the images that are given, or else with those that it builds. */
+  up(variables?: NodeJS.ProcessEnv): Promise<void>;
   /** The id of the one container of a service. */
   container(service: string): Promise<string>;
+  /** The image of a service. */
+  image(service: string): string;
   /** Runs a shell command in a service's container, as its user or another one. */
   shell(service: string, command: string, user?: string): Promise<Result>;
-  visit(): Promise<number>;
-  /** What is set in each call. */
-  readonly environment: NodeJS.ProcessEnv;
+  /** Sends the app's sample request; rejects if the answer is not 200. */
+  ask(): Promise<Answer>;
+  /** Sends the app's sample request a hundred times a second or less: the test is about faults, not about speed. */
+  startLoad(): () => Promise<LoadReport>;
+  /** Sends a last request, and has the app's own judge look at every answer so far. */
+  judge(): Promise<Verdict>;
 }
 
-/** Visits and resolves to the visit's number; rejects if it got none. */
-export async function visit(to: Address): Promise<number> {
-  const { status, body } = await request(to, '/');
+/** The app's sample request. */
+export async function ask(to: Address, history: Exchange[] = []): Promise<Answer> {
+  const begin = performance.now();
+  const end = (outcome: Partial<Exchange>) => history.push({ begin, end: performance.now(), ...outcome });
+  const answer = await request(to, sample.path, { headers: sample.headers }).catch((error: Error) => {
+    end({ error: error.message });
+    throw error;
+  });
+  const { status, body } = answer;
+  end({ status, body });
   if (status !== 200) throw new Error(`${status}: ${body}`);
-  return numberIn(body);
+  return answer;
+}
+
+/** The longest time without an answer 200, in milliseconds. */
+export function longestGap(history: Exchange[]): number {
+  const ends = history.filter(({ status }) => status === 200).map(({ end }) => end);
+  const times = [Math.min(...history.map(({ begin }) => begin)), ...ends.toSorted((a, b) => a - b)];
+  return Math.max(...times.slice(1).map((time, i) => time - (times[i] as number)));
+}
+
+/** Stops a load and expects that every request was answered by 200. */
+export async function expectAllAnswered(stop: () => Promise<LoadReport>): Promise<void> {
+  const { errors, statuses, history } = await stop();
+  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: history.length } });
 }
 
 /** The Compose stack of a copy of the repository, not yet up. */
 export async function prepareStack(directory: string): Promise<Stack> {
   const port = await freePort();
-  const environment: NodeJS.ProcessEnv = { PORT: String(port) };
+  const environment: NodeJS.ProcessEnv = { PORT: String(port), ...given };
+  const history: Exchange[] = [];
   const compose = (args: string[], variables: NodeJS.ProcessEnv = {}) =>
     execute('docker', ['compose', ...args], { cwd: directory, env: { ...environment, ...variables } });
   const { name } = JSON.parse(await compose(['config', '--format', 'json'])) as { name: string };
@@ -177,54 +213,35 @@ export async function prepareStack(directory: string): Promise<Stack> {
     name,
     address: { port },
     environment,
+    history,
     compose,
+    async up(variables) {
+      // An image that is given and not there must be an error: it must not be built.
+      await compose(['up', '--detach', '--wait', isGiven ? '--no-build' : '--build'], variables);
+    },
     container,
+    image: (service) => environment[`${service.toUpperCase()}_IMAGE`] ?? `${name}-${service}`,
     async shell(service, command, user) {
       const as = user === undefined ? [] : ['--user', user];
       return attempt('docker', ['exec', ...as, await container(service), 'sh', '-c', command]);
     },
-    visit: () => visit({ port }),
+    ask: () => ask({ port }, history),
+    startLoad() {
+      const load = startLoad({ port }, 4, { keepAlive: false, pause: 40 });
+      let report: Promise<LoadReport> | undefined;
+      return () => {
+        report ??= load.stop().then((done) => {
+          history.push(...done.history);
+          return done;
+        });
+        return report;
+      };
+    },
+    async judge() {
+      await ask({ port }, history);
+      return judge(history);
+    },
   };
-}
-
-export interface Visits {
-  /** The numbers that visits got. */
-  numbers: number[];
-  /** Of each visit that got none: its status and the beginning of its answer, or its error. */
-  failures: string[];
-  /** The longest time without an answered visit, in milliseconds. */
-  gap: number;
-}
-
-/** A hundred visits a second or less, until it is stopped: what happens to the stack counts, not how much it bears. */
-export function startVisits(stack: Stack): () => Promise<Visits> {
-  const visits: Visits = { numbers: [], failures: [], gap: 0 };
-  let running = true;
-  let last = performance.now();
-  const visitors = Array.from({ length: 4 }, async () => {
-    while (running) {
-      try {
-        visits.numbers.push(await stack.visit());
-        visits.gap = Math.max(visits.gap, performance.now() - last);
-        last = performance.now();
-      } catch (error) {
-        visits.failures.push(String(error).slice(0, 200));
-      }
-      await delay(40);
-    }
-  });
-  const stop = async () => {
-    running = false;
-    await Promise.all(visitors);
-    visits.gap = Math.max(visits.gap, performance.now() - last);
-    return visits;
-  };
-  endings.push(stop);
-  return stop;
-}
-
-export async function removeAll(): Promise<void> {
-  for (let end = endings.pop(); end; end = endings.pop()) await end();
 }
 
 async function showLogs(): Promise<void> {
@@ -239,7 +256,7 @@ async function showLogs(): Promise<void> {
   }
 }
 
-/** A body that shows the logs of all containers if it fails. */
+/** A body that shows the logs of all containers when it fails. */
 function withLogs(body: () => Promise<unknown>): () => Promise<void> {
   return async () => {
     try {
@@ -251,7 +268,7 @@ function withLogs(body: () => Promise<unknown>): () => Promise<void> {
   };
 }
 
-/** Like jest's test and beforeAll, with the containers' logs on failure and minutes to spare. */
+/** jest's test and beforeAll, with the containers' logs on failure and with more time. */
 export const scenario = (name: string, body: () => Promise<unknown>, limit = 180_000) =>
   test(name, withLogs(body), limit);
 export const prepare = (body: () => Promise<unknown>) => beforeAll(withLogs(body), 300_000);
