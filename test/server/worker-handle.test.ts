@@ -68,16 +68,19 @@ test.each([
   expect(left()).toBe(9_000);
 });
 
-test.each(['retire', 'terminate'] as const)('%s kills a worker that is booting: it has begun nothing', (act) => {
-  const { worker, handle, events } = create();
-  handle[act]();
-  expect(worker.told).toEqual(['SIGKILL']);
-  expect(handle.state).toBe('stopping');
-  worker.emit('message', { type: 'listening' }); // was on its way
-  expect(handle.state).toBe('stopping');
-  jest.runAllTimers();
-  expect(events).toEqual(['disconnect', 'exit']);
-});
+test.each(['retire', 'terminate'] as const)(
+  '%s kills a worker that is booting: it has begun nothing',
+  (act) => {
+    const { worker, handle, events } = create();
+    handle[act]();
+    expect(worker.told).toEqual(['SIGKILL']);
+    expect(handle.state).toBe('stopping');
+    worker.emit('message', { type: 'listening' }); // was on its way
+    expect(handle.state).toBe('stopping');
+    jest.runAllTimers();
+    expect(events).toEqual(['disconnect', 'exit']);
+  },
+);
 
 test.each([
   ['boots too long', (_: FakeWorker) => {}, 'did not listen within 30 s'],
