@@ -23,7 +23,7 @@ test(
       expect((await old.exited).code).toBe(0);
       old = successor;
       service.nginx.kill('SIGHUP');
-      await delay(500);
+      await delay(2_500); // the entry point takes two seconds for each
     }
     const report = await load.stop();
     const verdict = await service.judge();

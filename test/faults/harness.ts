@@ -42,7 +42,7 @@ export type ServiceOptions = AppOptions & { backing?: Record<string, string> };
 export async function startService(options: ServiceOptions = {}): Promise<Service> {
   const socketPath = join(temporaryDirectory(), 'app.sock');
   const { app, env } = await startAppWithBacking({ ...options, env: { ...options.env, LISTEN: socketPath } });
-  const nginx = await startNginx(socketPath);
+  const nginx = await startNginx(socketPath, { entryPoint: true });
   return { app, env, nginx, ...createTrial({ port: nginx.port }) };
 }
 
