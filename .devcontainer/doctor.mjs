@@ -114,7 +114,7 @@ function checkNode() {
 }
 
 async function checkEngine() {
-  const { missing, late, info } = await docker();
+  const { missing, late, info, stderr } = await docker();
   const why = 'The dev container, the stack and the pipeline run in it.';
   if (inDevContainer && !info.ServerVersion && !process.env.DOCKER_HOST)
     return 'is not handed to the dev container';
@@ -124,7 +124,7 @@ async function checkEngine() {
     return [fault(what, why, 'sudo systemctl restart docker, or restart Docker Desktop')];
   }
   if (!info.ServerVersion) {
-    const error = info.ServerErrors?.join(' ') ?? 'it does not tell its version';
+    const error = info.ServerErrors?.join(' ') || stderr.trim().split('\n').at(-1) || 'it does not say why.';
     const mend = error.includes('permission denied')
       ? 'sudo usermod -aG docker "$USER", then log in again'
       : 'sudo systemctl start docker, or start Docker Desktop; `docker context ls` shows what is asked';
@@ -321,8 +321,8 @@ async function checkFileEvents() {
     const watching = await within(commandLimit, Promise.all(watchers.map(({ ready }) => ready)));
     if (!watching) return [unknown('The dev container does not answer.', ...askAgain)];
     await writeFile(join(root, probe), '');
-    const [here, there = true] = await Promise.all(watchers.map(({ event }) => within(eventLimit, event)));
-    return [...(here ? [] : [noEventHere()]), ...(there === true ? [] : [noEventInContainer()])];
+    const [here, there] = await Promise.all(watchers.map(({ event }) => within(eventLimit, event)));
+    return [...(here ? [] : [noEventHere()]), ...(there || !container ? [] : [noEventInContainer()])];
   } catch (error) {
     if (error.syscall === 'watch') return [noEventHere(error.code)];
     if (error.syscall === 'open') return 'needs to write into this folder';
@@ -475,14 +475,21 @@ async function checkRedis() {
       : `set another REDIS_URL, and try it: redis-cli -u "$REDIS_URL" ping`;
     return [fault(`Redis at ${where} refuses the user ${user}: ${refusal}.`, why, mend)];
   }
-  const rights = neededRights(read('src/app/redis.acl') ?? '');
-  return askForRights(redis, rights, (missing) => {
-    const what = `The user ${user} of Redis at ${where} lacks rights that src/app/redis.acl names: ${missing.join(' ')}.`;
-    const mend = isComposes
-      ? 'on the host: docker compose up --build --detach --wait redis'
-      : `redis-cli -h ${url.hostname} -p ${url.port || 6379} ACL SETUSER ${user} ${missing.map(quote).join(' ')}, as an administrator`;
-    return fault(what, 'Requests that need them fail, each with 503.', mend);
-  });
+  const rules = neededRights();
+  const { missing, unknowns, refused } = await askForRights(redis, rules);
+  if (refused) {
+    const what = `What the user ${user} of Redis may do could not be checked: ${refused}.`;
+    const mend = 'as an administrator, compare `redis-cli ACL LIST` with src/app/redis.acl';
+    return [unknown(what, 'Redis tells it from version 7 on, to a user who may EVAL.', mend)];
+  }
+  const findings = unknowns.map(unknownCommand);
+  if (missing.length === 0) return findings;
+  const what = `The user ${user} of Redis at ${where} may not what src/app/redis.acl names: ${missing.join(', ')}.`;
+  const administrator = `redis-cli -h ${url.hostname} -p ${url.port || 6379} --user <administrator> --askpass`;
+  const mend = isComposes
+    ? 'on the host: docker compose up --build --detach --wait redis'
+    : `${administrator} ACL SETUSER ${user} ${rules.all.map(quote).join(' ')}`;
+  return [fault(what, 'Requests that need it are answered 503.', mend), ...findings];
 }
 
 function redisUrl() {
@@ -529,47 +536,50 @@ async function logIn(redis, { username, password, pathname }) {
   return undefined;
 }
 
-/** The keys and commands in rules of Redis' ACL: `~visits:*` and `+incrby`, `+client|setinfo`. Categories are left out. */
-function neededRights(rules) {
-  const words = rules.replace(/^\s*#.*/gm, '').split(/\s+/);
-  return {
-    keys: words.filter((word) => /^~./.test(word)),
-    commands: words.filter((word) => /^\+[^@]/.test(word)),
-  };
+/** Of the rules in redis.acl: keys as in `~visits:*`, commands as in `+incrby` and `+client|setinfo`; not categories. */
+function neededRights() {
+  const all = (read('src/app/redis.acl') ?? '')
+    .replace(/^\s*#.*/gm, '')
+    .split(/\s+/)
+    .filter(Boolean);
+  const keys = all.filter((word) => word.startsWith('~')).map((word) => word.slice(1));
+  const commands = all.filter((word) => /^\+[^@]/.test(word)).map((word) => word.slice(1).split('|'));
+  return { all, keys: keys.length > 0 ? keys : ['*'], commands };
 }
 
 /**
- * Redis 7 tells a script what its user may do: nothing is run and nothing is changed, and no right is needed but
- * that to EVAL. ACL DRYRUN would need the right to administer users.
+ * Redis tells a script what its user may do: no command is run, no data is changed, and the right to EVAL suffices.
+ * (ACL DRYRUN would need the right to administer users.)
  */
-async function askForRights(redis, { keys, commands }, lacks) {
-  const ask = (...command) =>
-    redis('EVAL', 'return redis.acl_check_cmd(unpack(ARGV)) and 1 or 0', '0', ...command);
-  const canAsk = await ask('PING');
-  if (canAsk.startsWith('-NOPERM') && commands.includes('+eval')) return [lacks(['+eval'])];
-  if (canAsk.startsWith('-')) {
-    const why = 'Redis tells it from version 7 on, to a user who may EVAL.';
-    const mend = 'as an administrator, compare `redis-cli ACL LIST` with src/app/redis.acl';
-    return [unknown('The rights of the app’s user of Redis could not be checked.', why, mend)];
-  }
+async function askForRights(redis, { keys, commands }) {
   const missing = [];
-  const findings = [];
-  const allowed = [];
-  for (const right of commands) {
-    const command = right.slice(1).split('|');
-    const answer = await ask(...command);
-    if (answer === ':1') allowed.push(command);
-    else if (answer === ':0') missing.push(right);
-    else findings.push(unknownCommand(command.join(' ')));
+  const unknowns = [];
+  for (const command of commands) {
+    const name = command.join(' ');
+    const answers = [];
+    for (const key of keys) answers.push(await mayRun(redis, command, key.replaceAll('*', 'x')));
+    const refused = answers.find((answer) => answer.startsWith('-'));
+    const denied = keys.filter((_, index) => answers[index] === ':0');
+    if (refused?.startsWith('-NOPERM') && commands.some(([first]) => first === 'eval'))
+      return { missing: ['eval'], unknowns };
+    if (refused?.includes('Invalid command')) unknowns.push(name);
+    else if (refused) return { refused: refused.slice(1) };
+    else if (denied.length === keys.length) missing.push(name);
+    else missing.push(...denied.map((key) => `${name} on ${key}`));
   }
-  for (const right of keys) {
-    // A key that the pattern allows, in every place of a command: one of them is where the command has its key.
-    const key = right.slice(1).replaceAll('*', 'x');
-    for (const command of allowed) {
-      if (!missing.includes(right) && (await ask(...command, key, key, key)) === ':0') missing.push(right);
-    }
+  return { missing, unknowns };
+}
+
+/**
+ * The key stands in every place of the command: one of them is where the command has its key. How many words a command
+ * takes is found by trying, the most first: with too few, Redis 7.0 reads past the end of the command and crashes.
+ */
+async function mayRun(redis, command, key) {
+  const script = 'return redis.acl_check_cmd(unpack(ARGV)) and 1 or 0';
+  for (let words = 8; ; words--) {
+    const answer = await redis('EVAL', script, '0', ...command, ...Array(words).fill(key));
+    if (!answer.includes('Wrong number of args') || words === 0) return answer;
   }
-  return [...(missing.length > 0 ? [lacks(missing)] : []), ...findings];
 }
 
 function unknownCommand(command) {
