@@ -1,5 +1,5 @@
 import { afterEach, test } from '@jest/globals';
-import { copyRepository, execute, prepareStack, removeAll } from '../containers/engine.ts';
+import { cloneRepository, execute, prepareStack, removeAll } from '../containers/engine.ts';
 import { stopAll } from '../support/processes.ts';
 import { createTrial, expectExact } from './harness.ts';
 import { addRow } from './table.ts';
@@ -13,7 +13,7 @@ afterEach(removeAll, 2 * minute);
 test(
   '4: a rollout of the app’s container loses no request, nor does a reload of nginx’s',
   async () => {
-    const stack = await prepareStack(copyRepository('Deploys'));
+    const stack = await prepareStack(cloneRepository('Deploys'));
     await stack.compose(['up', '--detach', '--wait', '--build']);
     const trial = createTrial(stack.address);
     const load = trial.startLoad();
