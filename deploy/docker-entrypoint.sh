@@ -10,6 +10,7 @@ set -u
 closing=${CLOSING_FILE:-/tmp/nginx-closing} # nginx looks for it at each request
 moment=1                                    # seconds; a client that comes less often may have its idle connection closed
 
+# shellcheck disable=SC2329 # called by the trap below
 reload() {
   touch "$closing"
   sleep "$moment"
@@ -18,6 +19,7 @@ reload() {
   rm -f "$closing"
 }
 
+# shellcheck disable=SC2329 # called by the trap below
 stop() {
   touch "$closing"
   sleep "$moment"

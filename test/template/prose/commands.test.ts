@@ -37,10 +37,14 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run test:pipeline': [workflow, 'run: npm run test:pipeline\n'],
   'npm run test:faults': [workflow, 'run: npm run test:faults\n'],
   'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder .\n'],
-  'docker compose up --wait': ['test/containers/stack.test.ts', "['up', '--detach', '--wait']"],
-  'docker compose up --build --wait': ['test/containers/stack.test.ts', "'--build'"],
+  'docker compose up --wait': ['test/containers/stack.test.ts', "['up', '--detach', '--wait', '--no-build']"],
+  'docker compose up --build --wait': [
+    'test/containers/devcontainer.test.ts',
+    "compose('up', '--build', '--detach', '--wait')",
+  ],
   'docker compose down --volumes': ['test/containers/stack.test.ts', "['down', '--volumes']"],
   'docker compose down': ['test/containers/devcontainer.test.ts', "compose('down')"],
+  'docker compose exec redis redis-admin': ['test/app/containers/redis.test.ts', "'redis-admin get visits'"],
   'docker build --target single .': ['test/containers/single.test.ts', "'single')"],
   'deploy/rollout': ['test/containers/stack.test.ts', "attempt('deploy/rollout'"],
   'gh attestation verify oci://ghcr.io/OWNER/REPOSITORY:edge --repo OWNER/REPOSITORY': [
@@ -59,6 +63,7 @@ const byHand = [
   'npm --prefix test/template run bench', // wants an idle machine
   'npm install @koa/bodyparser', // an example of a package
   'docker run --stop-timeout 60', // an option, not a command
+  'docker inspect', // what it does not show is tested
 ];
 
 test.each(pages)('every command of %s is run by something', (page) => {
