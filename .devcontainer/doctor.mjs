@@ -18,7 +18,7 @@ import {
 import { rm, statfs, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { homedir, hostname, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { fileURLToPath } from 'node:url';
@@ -457,6 +457,10 @@ async function checkRedis() {
   }
   const where = `${url.hostname}:${url.port || 6379}`;
   const why = 'The app answers 503 until it can use Redis.';
+  if (password() === undefined) {
+    const mend = 'set REDIS_PASSWORD_FILE to a file that has the password, or REDIS_PASSWORD to the password';
+    return [fault('The file that REDIS_PASSWORD_FILE names cannot be read.', why, mend)];
+  }
   const isComposes = url.hostname === 'redis';
   let redis;
   try {
@@ -467,7 +471,7 @@ async function checkRedis() {
       : `redis-cli -u "$REDIS_URL" ping`;
     return [fault(`Redis at ${where} cannot be reached: ${error.code ?? error.message}.`, why, mend)];
   }
-  const refusal = await logIn(redis, url);
+  const refusal = await logIn(redis, url, password());
   const user = decodeURIComponent(url.username) || 'default';
   if (refusal) {
     const mend = isComposes
@@ -522,12 +526,19 @@ async function connectRedis(url) {
   };
 }
 
+/** Where the app takes it from, too: a variable, a file, the URL. */
+function password() {
+  const { REDIS_PASSWORD, REDIS_PASSWORD_FILE } = process.env;
+  if (REDIS_PASSWORD) return REDIS_PASSWORD;
+  if (REDIS_PASSWORD_FILE) return read(resolve(REDIS_PASSWORD_FILE))?.replace(/\n+$/, '');
+  return decodeURIComponent(redisUrl().password);
+}
+
 /** Returns what Redis says against it, if it does. */
-async function logIn(redis, { username, password, pathname }) {
-  const credentials = [username, password].map(decodeURIComponent).filter(Boolean);
+async function logIn(redis, { username, pathname }, password) {
   const commands = [['PING']];
   if (/^\/[1-9]/.test(pathname)) commands.unshift(['SELECT', pathname.slice(1)]);
-  if (password) commands.unshift(['AUTH', ...credentials]);
+  if (password) commands.unshift(['AUTH', decodeURIComponent(username) || 'default', password]);
   for (const command of commands) {
     const answer = await redis(...command).catch(() => '-no answer within 2 s');
     const isLackOfRight = answer.startsWith('-NOPERM') && command[0] === 'PING'; // told with the other rights
@@ -589,15 +600,24 @@ function unknownCommand(command) {
 }
 
 async function checkAct() {
-  const wanted = /ACT_VERSION = '(.*)'/.exec(read('.github/ci.mjs') ?? '')?.[1];
-  if (!wanted) return 'nothing here uses it';
-  const { ok, stdout } = await run(process.env.ACT_BINARY || 'act', ['--version']);
   const why = '`npm run ci` runs the pipeline on this machine by it.';
-  const mend = 'npm run ci -- --install';
-  if (!ok) return [warning('act is not installed.', why, mend)];
-  const version = /\d[\w.]*/.exec(stdout)?.[0];
-  if (version === wanted) return [];
-  return [warning(`act is ${version}; the pipeline is tested with ${wanted}.`, why, mend)];
+  const named = process.env.ACT_BINARY;
+  if (named) {
+    if ((await run(named, ['--version'])).ok) return [];
+    return [
+      warning('ACT_BINARY names nothing that can be executed.', why, 'unset ACT_BINARY, then npm run tools'),
+    ];
+  }
+  const { ok, stderr } = await run('.github/tools.sh', ['--find']);
+  if (ok) return [];
+  if (!stderr.startsWith('tools: ')) return 'cannot be looked for without bash';
+  return [
+    warning(
+      'act and the linters are missing, or not in the versions that are named here.',
+      why,
+      'npm run tools',
+    ),
+  ];
 }
 
 // ---- Tools
@@ -657,10 +677,10 @@ function isAtLeast(version, [major, minor]) {
   return Number(a) > major || (Number(a) === major && Number(b) >= minor);
 }
 
-/** A file's text; undefined if it cannot be read. */
+/** The text of a file, of the repository or by its full path; undefined if it cannot be read. */
 function read(path) {
   try {
-    return readFileSync(path.startsWith('/') ? path : join(root, path), 'utf8');
+    return readFileSync(resolve(root, path), 'utf8');
   } catch {
     return undefined;
   }

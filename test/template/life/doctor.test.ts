@@ -74,6 +74,7 @@ function healthy(): Record<string, string> {
     HOME: join(copy, '..'),
     PORT: String(port),
     DOCKER_CONFIG: config,
+    PIPELINE_TOOLS: join(copy, '../tools'),
     COMPOSE_PROJECT_NAME: `doctor-${process.pid}-${number}`,
     ...docker,
   };
@@ -173,10 +174,8 @@ beforeEach(async () => {
   write('src/app/redis.acl', '# What the app may do.\n~visits ~visits:*\n\n+eval +time\n+hset +ping\n');
   cpSync(join(root, 'node_modules/.package-lock.json'), join(copy, 'node_modules/.package-lock.json'));
   git(copy, 'init', '--quiet');
-  command(
-    'act',
-    `#!/bin/sh\necho "act version ${/ACT_VERSION = '(.*)'/.exec(read('.github/ci.mjs'))?.[1]}"\n`,
-  );
+  // As `npm run tools` leaves them.
+  write('../tools/versions', read('.github/requirements.txt') + read('.github/tools.sh'));
   port = await freePort();
 });
 
@@ -196,8 +195,14 @@ describe('a healthy machine', () => {
 
   test('is told in one line in the dev container', async () => {
     const [file = '', ...args] = dockerRun();
-    // The image of the dev container has git and act; this is its base.
-    const tools = ['git', 'act'].flatMap((tool) => ['--volume', `${bin()}/act:/usr/local/bin/${tool}:ro`]);
+    // The image of the dev container has git and the tools; this is its base.
+    command('git', '#!/bin/sh\n');
+    const tools = [
+      '--volume',
+      `${bin()}/git:/bin/git:ro`,
+      '--volume',
+      `${join(copy, '../tools')}:/root/.cache/pipeline-tools:ro`,
+    ];
     const { said, code } = await doctor({ by: [file, ...args.slice(0, 2), ...tools, ...args.slice(2)] });
     expect(said).toMatch(/^doctor: nothing found \(\d+ checks, in the dev container\)\n$/);
     expect(code).toBe(0);
@@ -219,24 +224,22 @@ test('an option that does not exist is refused', async () => {
 
 describe('the exit code', () => {
   test('is 0 after warnings, which the last line counts', async () => {
-    command('act', '#!/bin/sh\necho act version 0.1.0\n');
+    write('../tools/versions', 'older\n');
     const result = await doctor();
     expect(only(result)).toMatchObject({
       mark: '!',
-      what: expect.stringMatching(/^act is 0\.1\.0; .* with \d/),
+      what: 'act and the linters are missing, or not in the versions that are named here.',
+      mend: 'npm run tools',
     });
     expect(result).toMatchObject({ code: 0, last: expect.stringMatching(/^doctor: 1 warning \(/) });
   });
 
   test('is 1 after a fault', async () => {
-    command('act', 'no script');
+    const unusable = { ACT_BINARY: join(copy, 'package.json') };
     write('deploy/rollout', read('deploy/rollout').replaceAll('\n', '\r\n'));
-    const result = await doctor();
+    const result = await doctor({ env: unusable });
     expect(result).toMatchObject({ code: 1, last: expect.stringMatching(/^doctor: 1 fault, 1 warning \(/) });
-    expect(among(result, 'act is not installed')).toMatchObject({
-      mark: '!',
-      mend: 'npm run ci -- --install',
-    });
+    expect(among(result, 'ACT_BINARY names nothing')).toMatchObject({ mark: '!' });
   });
 });
 
@@ -646,6 +649,15 @@ describe('Redis', () => {
     const result = await ask(await startRedis('~visits +hset +ping'));
     expect(only(result).mark).toBe('?');
     expect(result).toMatchObject({ code: 0, last: expect.stringMatching(/^doctor: 1 not checked \(/) });
+  });
+
+  test('whose password is in a variable or in a file, as the app reads it', async () => {
+    const url = (await startRedis(all)).replace(/:pass%3Aword/, '');
+    expect((await ask(url, { REDIS_PASSWORD: 'pass:word' })).findings).toEqual([]);
+    write('../password', 'pass:word\n');
+    expect((await ask(url, { REDIS_PASSWORD_FILE: join(copy, '../password') })).findings).toEqual([]);
+    const { mark, what } = only(await ask(url, { REDIS_PASSWORD_FILE: join(copy, '../nowhere') }));
+    expect([mark, what]).toEqual(['✘', 'The file that REDIS_PASSWORD_FILE names cannot be read.']);
   });
 
   test('is asked without a change to its data', async () => {
