@@ -18,10 +18,12 @@ output() { printf '%s\n' "$*" | tee -a "${GITHUB_OUTPUT:-/dev/null}"; }
 # The repository's name in lower case: registries know no other.
 app=$(tr '[:upper:]' '[:lower:]' <<<"$REGISTRY/$REPOSITORY")
 nginx=$app/nginx
-names="$app $nginx"
+redis=$app/redis
+services='app nginx redis' # each an image, and a variable with its name
+names="$app $nginx $redis"
 # What is built and tested here has a tag that never leaves this machine.
 candidate=$COMPOSE_PROJECT_NAME-candidate
-export APP_IMAGE=$app:$candidate NGINX_IMAGE=$nginx:$candidate PORT=0
+export APP_IMAGE=$app:$candidate NGINX_IMAGE=$nginx:$candidate REDIS_IMAGE=$redis:$candidate PORT=0
 
 # Of an image in the registry: the digest that a tag points at (its own comes before those of what it lists), and
 # the commit that it was built from, empty when there is no such image.
@@ -82,7 +84,8 @@ build() {
     --set '*.cache-to=type=inline' \
     --set "app.cache-from=type=registry,ref=$app:edge" --set "app.tags=$APP_IMAGE" \
     --set "nginx.cache-from=type=registry,ref=$nginx:edge" --set "nginx.tags=$NGINX_IMAGE" \
-    app nginx
+    --set "redis.cache-from=type=registry,ref=$redis:edge" --set "redis.tags=$REDIS_IMAGE" \
+    $services
 }
 
 pull_tested() {
@@ -111,7 +114,7 @@ push() {
   local service name tag pushed
   say "| $ARCH | digest | size | tested |" '
 | --- | --- | --- | --- |'
-  for service in app nginx; do
+  for service in $services; do
     name=${!service}
     tag=$name:sha-$COMMIT-$ARCH
     docker tag "$(tested_id "$service")" "$tag"
@@ -129,7 +132,7 @@ index() { # the tested images of all architectures under one digest; then the ta
   local service name arch sources
   say '| tag | digest |
 | --- | --- |'
-  for service in app nginx; do
+  for service in $services; do
     name=${!service}
     sources=()
     for arch in $ARCHES; do sources+=("$name@$(digest "$name:sha-$COMMIT-$arch")"); done
@@ -189,6 +192,7 @@ verify() { # the README's command, on what this run has signed
   gh attestation verify "oci://${APP:?}@${APP_DIGEST:?}" --repo "$REPOSITORY"
   gh attestation verify "oci://${APP:?}@${APP_DIGEST:?}" --repo "$REPOSITORY" --predicate-type https://spdx.dev/Document/v2.3
   gh attestation verify "oci://${NGINX:?}@${NGINX_DIGEST:?}" --repo "$REPOSITORY"
+  gh attestation verify "oci://${REDIS:?}@${REDIS_DIGEST:?}" --repo "$REPOSITORY"
 }
 
 verdict() { # RESULTS: a job and its result a line. What this event must have run has to be green, nothing may be red.
