@@ -21,7 +21,7 @@ nginx=$app/nginx
 names="$app $nginx"
 # What is built and tested here has a tag that never leaves this machine.
 candidate=$COMPOSE_PROJECT_NAME-candidate
-export APP_IMAGE=$app:$candidate NGINX_IMAGE=$nginx:$candidate PORT=0
+export APP_IMAGE=$app:$candidate NGINX_IMAGE=$nginx:$candidate REDIS_IMAGE=$app/redis:$candidate PORT=0
 
 # Of an image in the registry: the digest that a tag points at (its own comes before those of what it lists), and
 # the commit that it was built from, empty when there is no such image.
@@ -73,6 +73,7 @@ login() {
 
 build() {
   [ "$ARCH" = "$(docker version --format '{{.Server.Arch}}')" ] || die "this engine does not build for $ARCH"
+  docker compose build ${FRESH:+--pull --no-cache} redis # each server builds its own: it is never pushed
   # What was tested for this commit stays what it is: run again, the pipeline tests it again and changes nothing.
   if [ -n "${PUSH:-}" ] && [ -z "${FRESH:-}" ] && pull_tested; then return; fi
   docker buildx bake --file docker-compose.yml --load --provenance false \
