@@ -6,6 +6,7 @@ import { type Config, readConfig } from './server/config.ts';
 import { ConfigError } from './server/env.ts';
 import { createLog } from './server/log.ts';
 import type { FromPrimary, FromWorker } from './server/messages.ts';
+import { InstanceMetrics } from './server/prometheus.ts';
 import { deduplicationWindow } from './server/retry.ts';
 import { openSocket } from './server/socket.ts';
 import { Supervisor } from './server/supervisor.ts';
@@ -44,7 +45,14 @@ function exitWithConfigError(error: unknown): never {
 
 /** When this resolves, throng forks the first workers. */
 async function runPrimary(): Promise<void> {
-  const supervisor = new Supervisor(config, log, openPrimary({ config, log, deduplicationWindow }));
+  const metrics = new InstanceMetrics();
+  const answerWorker = openPrimary({ config, log, deduplicationWindow });
+  const supervisor = new Supervisor(config, log, (worker) => {
+    metrics.watch(worker);
+    answerWorker(worker);
+  });
+  metrics.wanted = () => supervisor.wanted;
+  supervisor.observer = metrics;
   const terminal = hasTerminal();
   process.on('SIGHUP', () => (terminal && !hasTerminal() ? supervisor.stop() : supervisor.reload()));
   process.on('SIGTTIN', () => supervisor.scale(1));

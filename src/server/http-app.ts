@@ -5,6 +5,7 @@ import Koa, { type Context, type Middleware } from 'koa';
 import type { Log, Service } from '../app/service.ts';
 import type { WorkerMetrics } from './metrics.ts';
 import { withinTime } from './retry.ts';
+import { serveFiles } from './static-files.ts';
 
 /** Milliseconds in which a service must say that it is ready: fewer than the image's health check waits. */
 export const readyTimeout = 500;
@@ -16,8 +17,16 @@ export interface HttpApp {
   stopBeingReady(): void;
 }
 
+interface Options {
+  metrics: Pick<WorkerMetrics, 'middleware'>;
+  /** Asks for the numbers of all workers, as Prometheus reads them. */
+  askMetrics(): Promise<string>;
+  /** The folder whose files are served, if nobody in front does. */
+  files?: string | undefined;
+}
+
 /** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
-export function createHttpApp(service: Service, metrics: Pick<WorkerMetrics, 'middleware'>): HttpApp {
+export function createHttpApp(service: Service, { metrics, askMetrics, files }: Options): HttpApp {
   const koa = new Koa();
   const router = new Router({ methods: METHODS }); // all are known, so a wrong one is answered 405 and never 501
   let stopping = false;
@@ -33,11 +42,17 @@ export function createHttpApp(service: Service, metrics: Pick<WorkerMetrics, 'mi
     await isReady();
     ctx.body = 'ready\n';
   });
+  // Numbers for Prometheus. nginx lets nobody have them but on its private port.
+  router.get('/metrics', async (ctx) => {
+    ctx.body = await askMetrics().catch((cause) => ctx.throw(503, 'no numbers now', { cause, expose: true }));
+    ctx.type = 'text/plain; version=0.0.4';
+  });
   router.use(service.router.routes());
 
   koa.use(metrics.middleware);
   koa.use(refuseMalformed);
   koa.use(identifyRequest);
+  if (files) koa.use(serveFiles(files));
   koa.use(router.routes());
   koa.use(router.allowedMethods());
   return {

@@ -9,6 +9,8 @@ import nodeCluster, { type Cluster, type Worker } from 'node:cluster';
 import { createBackoff } from './backoff.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
+import type { StartReason } from './messages.ts';
+import type { InstanceMetrics } from './prometheus.ts';
 import { type Action, nextLook, reconcile, type Situation } from './reconcile.ts';
 import type { ListeningSocket } from './socket.ts';
 import { type Timeouts, WorkerHandle } from './worker-handle.ts';
@@ -26,11 +28,15 @@ export const maxBackoff = 5_000;
 type Settings = Pick<Config, 'workers' | 'workerTimeout' | 'gracefulTimeout'>;
 type Forks = Pick<Cluster, 'fork' | 'on' | 'setupPrimary'>;
 
+type Observer = Pick<InstanceMetrics, 'countStart' | 'announce'>;
+
 export class Supervisor {
   /** Resolves when all workers listen for the first time. */
   readonly serving: Promise<void>;
   /** Resolves to the exit code when no worker is left: 0 if each could finish what it had begun. */
   readonly done: Promise<number>;
+  /** Hears of workers that listen, are replaced, or die. */
+  observer: Observer = { countStart() {}, announce() {} };
 
   readonly #log: Log;
   readonly #onFork: (worker: Worker) => void;
@@ -38,6 +44,7 @@ export class Supervisor {
   readonly #timeouts: Timeouts;
   readonly #workers = new Set<WorkerHandle>(); // the oldest first
   readonly #adopted = new WeakSet<Worker>(); // a fork that fails has ended before its 'fork' event
+  readonly #vacancies: StartReason[] = []; // why workers are missing, until others listen
   #socket: ListeningSocket | undefined;
   #wanted: number;
   #generation = 1;
@@ -92,6 +99,11 @@ export class Supervisor {
     this.#generation += 1;
     this.#lookSoon();
   };
+
+  /** The number of workers that there ought to be. */
+  get wanted(): number {
+    return this.#wanted;
+  }
 
   /** One worker more or less, but never none. */
   scale(by: 1 | -1): void {
@@ -175,9 +187,11 @@ export class Supervisor {
     this.#adopted.add(worker);
     const handle = new WorkerHandle(worker, this.#generation, this.#timeouts);
     this.#workers.add(handle);
-    handle.on('listening', () => this.#onListening());
+    handle.on('listening', () => this.#onListening(handle));
     handle.on('recycle', () => {
       this.#log.info(`worker ${handle.pid} has served its number of requests`);
+      this.#vacancies.push('recycled');
+      this.observer.announce('recycled', handle.pid);
       this.#lookSoon();
     });
     handle.on('disconnect', () => this.#lookSoon());
@@ -193,7 +207,9 @@ export class Supervisor {
     this.#lookSoon();
   }
 
-  #onListening(): void {
+  #onListening({ pid }: WorkerHandle): void {
+    this.observer.countStart(this.#reloading ? 'reload' : (this.#vacancies.shift() ?? 'start'));
+    this.observer.announce('started', pid);
     this.#forgetFailures();
     try {
       this.#socket?.publish();
@@ -207,6 +223,7 @@ export class Supervisor {
     this.#resolveServing();
     if (!this.#reloading) return;
     this.#log.info(`reloaded: ${countWorkers(this.#wanted)} on the new code`);
+    this.observer.announce('reloaded');
     this.#endReload();
   }
 
@@ -216,6 +233,8 @@ export class Supervisor {
     const { pid, state, reason } = handle;
     if (state === 'listening') {
       this.#log.warn(`worker ${pid} died (${reason}) and is replaced`);
+      this.#vacancies.push('died');
+      this.observer.announce('died', pid);
       return;
     }
     this.#failures += 1;

@@ -1,12 +1,13 @@
 import { hostname } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { type Channel, openService } from '../app/service.ts';
 import type { Config } from './config.ts';
 import { createHttpApp, logFailures } from './http-app.ts';
 import { createHttpServer } from './http-server.ts';
 import type { Log } from './log.ts';
-import type { FromWorker } from './messages.ts';
+import type { FromPrimary, FromWorker } from './messages.ts';
 import { createMetrics } from './metrics.ts';
-import { batch, deduplicationWindow, retry } from './retry.ts';
+import { batch, deduplicationWindow, retry, withinTime } from './retry.ts';
 
 /** `instance`: all workers stop. `worker`: only this one does, and its successor listens already. */
 export type StopScope = 'instance' | 'worker';
@@ -14,6 +15,12 @@ export type Stop = (scope: StopScope) => Promise<void>;
 
 /** Milliseconds between two heartbeats, at most: four or more come within each WORKER_TIMEOUT. */
 export const maxHeartbeatInterval = 1_000;
+
+/** Milliseconds in which the primary must tell the numbers of all workers. */
+const metricsTimeout = 1_000;
+
+/** What nginx serves in front of the app. Only where the app is run from its repository is it there without nginx. */
+const files = fileURLToPath(new URL('../../src/app/static', import.meta.url));
 
 /**
  * Starts one worker: opens the service, makes the application, listens.
@@ -24,9 +31,16 @@ export const maxHeartbeatInterval = 1_000;
 export async function startWorker(config: Config, log: Log, primary: Channel): Promise<Stop> {
   const send = (message: FromWorker) => primary.send?.(message, () => {}); // main.ts notices a dead primary
   const metrics = createMetrics();
+  primary.on('message', (message: FromPrimary) => {
+    if (message.type === 'worker-events') metrics.addEvents(message.events);
+  });
   const service = await openService({ config, log, primary, metrics, retry, batch, deduplicationWindow });
 
-  const { koa, stopBeingReady } = createHttpApp(service, metrics);
+  const { koa, stopBeingReady } = createHttpApp(service, {
+    metrics,
+    askMetrics: createAsk(primary, send),
+    files: 'port' in config.listen ? files : undefined,
+  });
   koa.proxy = 'path' in config.listen; // only nginx reaches a unix socket, so its X-Forwarded headers are true
   logFailures(koa, log);
 
@@ -39,7 +53,7 @@ export async function startWorker(config: Config, log: Log, primary: Channel): P
   send({ type: 'listening' });
 
   const heartbeat = setInterval(
-    () => send({ type: 'heartbeat' }),
+    () => send({ type: 'heartbeat', metrics: metrics.snapshot() }),
     Math.min(maxHeartbeatInterval, config.workerTimeout / 4 || maxHeartbeatInterval),
   );
 
@@ -49,6 +63,27 @@ export async function startWorker(config: Config, log: Log, primary: Channel): P
     await server.close();
     clearInterval(heartbeat);
     await service.close();
+    send({ type: 'heartbeat', metrics: metrics.snapshot() }); // its last numbers
+  };
+}
+
+/** Returns what asks the primary for the numbers of all workers. It rejects if there is no answer in time. */
+function createAsk(primary: Channel, send: (message: FromWorker) => void): () => Promise<string> {
+  const calls = new Map<number, (text: string) => void>();
+  let last = 0;
+  primary.on('message', (message: FromPrimary) => {
+    if (message.type === 'metrics') calls.get(message.call)?.(message.text);
+  });
+  return async () => {
+    last += 1;
+    const call = last;
+    const answer = new Promise<string>((resolve) => calls.set(call, resolve));
+    send({ type: 'metrics', call });
+    try {
+      return await withinTime(answer, metricsTimeout, 'the primary does not answer');
+    } finally {
+      calls.delete(call);
+    }
   };
 }
 

@@ -32,7 +32,7 @@ test('new ids get the next numbers, known ids their first ones', () => {
   });
   fc.assert(
     fc.property(ids, (batches) => {
-      const allocate = createMemory(deduplicationWindow);
+      const { allocate } = createMemory(deduplicationWindow);
       const known = new Map<string, number>();
       for (const batch of batches) {
         const numbers = allocate(batch);
@@ -47,7 +47,7 @@ test('new ids get the next numbers, known ids their first ones', () => {
 
 test('an id is remembered for the deduplication window and then forgotten', () => {
   let now = 1_000;
-  const allocate = createMemory(deduplicationWindow, () => now);
+  const { allocate } = createMemory(deduplicationWindow, () => now);
   expect(allocate(['a', 'b'])).toEqual([1, 2]);
   now += deduplicationWindow - 1;
   expect(allocate(['a'])).toEqual([1]);
@@ -59,7 +59,7 @@ test('no more ids are remembered than came within the deduplication window', () 
   const set = jest.spyOn(Map.prototype, 'set');
   try {
     let now = 0;
-    const allocate = createMemory(deduplicationWindow, () => now);
+    const { allocate } = createMemory(deduplicationWindow, () => now);
     for (; now < 3 * deduplicationWindow; now += 10) allocate([String(now)]);
     const memory = set.mock.contexts.at(-1) as Map<string, unknown>;
     expect(memory.has(String(now - 10))).toBe(true);
@@ -70,10 +70,10 @@ test('no more ids are remembered than came within the deduplication window', () 
 });
 
 test('workers that ask over their channels share one count', async () => {
-  const allocate = createMemory(deduplicationWindow);
+  const { allocate } = createMemory(deduplicationWindow);
   const stores = [1, 2, 3].map(() => {
     const { worker, primary } = createChannel();
-    answerAllocations(worker, allocate);
+    answerAllocations(worker, { allocate });
     return openMemoryStore(primary);
   });
   const calls = Array.from({ length: 60 }, (_, i) => stores[i % 3]?.allocate([`a${i}`, `b${i}`], soon) ?? []);
@@ -83,8 +83,8 @@ test('workers that ask over their channels share one count', async () => {
 
 test('other messages on the channel are left to others', async () => {
   const { worker, primary } = createChannel();
-  const allocate = jest.fn(createMemory(deduplicationWindow));
-  answerAllocations(worker, allocate);
+  const allocate = jest.fn(createMemory(deduplicationWindow).allocate);
+  answerAllocations(worker, { allocate });
   const store = openMemoryStore(primary);
   primary.send?.({ type: 'heartbeat' });
   worker.send?.({ type: 'retire' });
@@ -109,8 +109,8 @@ test('an allocation that cannot be sent is rejected, and a store without its pri
 
 test('an allocation whose deadline has passed counts nothing and is rejected', async () => {
   const { worker, primary } = createChannel();
-  const allocate = jest.fn(createMemory(deduplicationWindow));
-  answerAllocations(worker, allocate);
+  const allocate = jest.fn(createMemory(deduplicationWindow).allocate);
+  answerAllocations(worker, { allocate });
   await expect(openMemoryStore(primary).allocate(['a'], Date.now() - 1)).rejects.toThrow('deadline');
   expect(allocate).not.toHaveBeenCalled();
 });

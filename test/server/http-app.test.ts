@@ -39,7 +39,10 @@ async function serve(overrides: Partial<Service> = {}) {
   });
   router.get('/refused', (ctx) => ctx.throw(422, 'a date is missing'));
   const service: Service = { router, async ready() {}, drain() {}, async close() {}, ...overrides };
-  const { koa, stopBeingReady } = createHttpApp(service, createMetrics());
+  const { koa, stopBeingReady } = createHttpApp(service, {
+    metrics: createMetrics(),
+    askMetrics: async () => 'numbers\n',
+  });
   koa.on('error', (error, ctx) => errors.push({ error, ctx }));
   const write = (level: string) => (fields: object, message: string) =>
     lines.push({ level, fields, message });

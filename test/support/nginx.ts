@@ -12,13 +12,15 @@ import {
   startProcess,
   temporaryDirectory,
 } from './processes.ts';
-import { freePort } from './requests.ts';
+import { type Address, freePort } from './requests.ts';
 import { waitFor } from './wait.ts';
 
 export interface Nginx extends Running {
   /** Of the master process. */
   readonly pid: number;
   readonly port: number;
+  /** The port that is never published, here a socket: two test files may run at once. */
+  readonly private: Address;
   /** The file with the configuration that was substituted. */
   readonly configuration: string;
   /** The lines of the access log. */
@@ -46,8 +48,9 @@ export function writeNginxConfiguration(to: {
     text = parts.join(by);
   }
   replace('listen 8080 ', 1, `listen ${to.port} `);
+  replace('listen 8081;', 1, `listen unix:${to.directory}/private.sock;`);
   const { dir, base } = parse(to.socketPath);
-  replace('unix:/run/app/app.sock', 2, `unix:${to.socketPath}`);
+  replace('unix:/run/app/app.sock', 4, `unix:${to.socketPath}`);
   replace('unix:/run/app/./app.sock', 1, `unix:${dir}/./${base}`);
   replace('unix:/run/app/././app.sock', 1, `unix:${dir}/././${base}`);
   replace('root /srv/static;', 1, `root ${to.files ?? join(root, 'src/app/static')};`);
@@ -87,6 +90,7 @@ export async function startNginx(
     ...nginx,
     pid: options.entryPoint ? (childrenOf(nginx.pid)[0] as number) : nginx.pid,
     port,
+    private: { socketPath: join(directory, 'private.sock') },
     configuration,
     accessLog: () =>
       readFileSync(join(directory, 'access.log'), 'utf8')
