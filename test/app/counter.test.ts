@@ -13,9 +13,11 @@ afterEach(() => {
   jest.useRealTimers();
 });
 
+const context = { batch, metrics: { observe() {}, read: () => [], events: () => [], bounds: [] } };
+
 /** A store that fails as often as told, after it has counted. */
 function createStore(failures = 0): Pick<Store, 'allocate'> & { batches: string[][] } {
-  const allocate = createMemory(30_000);
+  const { allocate } = createMemory(30_000);
   const batches: string[][] = [];
   let left = failures;
   return {
@@ -31,7 +33,7 @@ function createStore(failures = 0): Pick<Store, 'allocate'> & { batches: string[
 }
 
 test('visits get the numbers from 1 on, in the order of their arrival', async () => {
-  const counter = createCounter(createStore(), batch);
+  const counter = createCounter(createStore(), context);
   const visits = Promise.all(['a', 'b', 'c'].map(counter.visit));
   await jest.advanceTimersByTimeAsync(1);
   expect(await visits).toEqual([1, 2, 3]);
@@ -39,7 +41,7 @@ test('visits get the numbers from 1 on, in the order of their arrival', async ()
 
 test('visits that wait together are one command to the store', async () => {
   const store = createStore();
-  const counter = createCounter(store, batch);
+  const counter = createCounter(store, context);
   const visits = Promise.all(['a', 'b', 'c', 'b'].map(counter.visit));
   await jest.advanceTimersByTimeAsync(1);
   expect(await visits).toEqual([1, 2, 3, 2]);
@@ -48,7 +50,7 @@ test('visits that wait together are one command to the store', async () => {
 
 test('a visit whose number was lost on the way gets the same one at the next try', async () => {
   const store = createStore(3);
-  const counter = createCounter(store, batch);
+  const counter = createCounter(store, context);
   const visit = counter.visit('a');
   await jest.advanceTimersByTimeAsync(1_000);
   expect(await visit).toBe(1);
@@ -59,7 +61,7 @@ test('a visit whose number was lost on the way gets the same one at the next try
 });
 
 test('a visit that cannot be counted in time is answered by 503', async () => {
-  const counter = createCounter({ allocate: () => Promise.reject(new Error('away')) }, batch);
+  const counter = createCounter({ allocate: () => Promise.reject(new Error('away')) }, context);
   const outcome = expect(counter.visit('a')).rejects.toBeInstanceOf(Unavailable);
   await jest.advanceTimersByTimeAsync(retryBudget);
   await outcome;
