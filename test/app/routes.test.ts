@@ -67,7 +67,7 @@ test('a browser gets a page with the number', async () => {
   const accept = 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8';
   const { headers, body } = await ask('/', { headers: { Accept: accept } });
   expect(headers['content-type']).toBe('text/html; charset=utf-8');
-  expect(body).toMatch(/<strong>1<\/strong>/);
+  expect(body).toMatch(/<strong id="hits">1<\/strong>/);
 });
 
 test.each(['*/*', 'image/png', 'text/plain;q=0.5, image/*'])(

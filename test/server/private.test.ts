@@ -12,7 +12,7 @@ function codeOf(file: string): string {
 
 /** What reaches behind the documented interface of Node or throng; the group is its name. */
 const patterns = [
-  /\b(_\w*[a-z]\w*)/g, // private by convention
+  /(?<=[.{,]\s*)(?!_matchedRoute\b)(_\w*[a-z]\w*)/g, // private by convention; the router documents its own one
   /\b(?:process\.binding|internalBinding|node:internal\S*)/g,
   /\bexitedAfterDisconnect(?=\s*=[^=])/g, // to be read only
   /(?:\w+\.)?(\w+\.prototype\.\w+)/g,
