@@ -11,10 +11,11 @@ if ! bin=$(.github/tools.sh --find); then
 fi
 PATH=$bin:$PATH
 
+files=$(git ls-files --cached --others --exclude-standard) || exit 1
 scripts=()
 while read -r file; do
   head -n 1 "$file" 2>/dev/null | LC_ALL=C grep -aqE '^#!.*\b(ba)?sh\b' && scripts+=("$file")
-done < <(git ls-files --cached --others --exclude-standard)
+done <<<"$files"
 
 failed=0
 check() { # what is found is shown, and nothing of a tool that finds nothing

@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type ServerResponse } from 'node:http';
 import { Server, type Socket } from 'node:net';
-import { inherited } from './socket.ts';
+import { listenInherited } from './socket.ts';
 
 /**
  * Milliseconds that an idle connection is kept: longer than any proxy in front does, so that the proxy closes it and no
@@ -50,11 +50,7 @@ export function createHttpServer(
   });
 
   return {
-    listen: () =>
-      new Promise<void>((resolve, reject) => {
-        server.once('error', reject);
-        server.listen(inherited, resolve);
-      }),
+    listen: () => listenInherited(server),
     async close() {
       closing = true;
       // http.Server.close() would cut idle connections at once, while a request may be on its way on one of them.

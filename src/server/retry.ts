@@ -75,7 +75,6 @@ interface Waiting<Item, Result> {
   deadline: number;
   result: Promise<Result>;
   resolve(result: Result): void;
-  reject(error: Error): void;
 }
 
 export const batch: Batch = <Item, Result>(
@@ -87,13 +86,7 @@ export const batch: Batch = <Item, Result>(
   function add(id: string, item: Item): Promise<Result> {
     const waiting = createWaiting<Item, Result>(item);
     queue.set(id, waiting);
-    const timer = setTimeout(() => {
-      waiting.reject(new Unavailable('not available now, please try again'));
-    }, retryBudget);
-    const remove = () => {
-      clearTimeout(timer);
-      queue.delete(id);
-    };
+    const remove = () => queue.delete(id);
     waiting.result.then(remove, remove);
     return waiting.result;
   }
@@ -135,11 +128,18 @@ export const batch: Batch = <Item, Result>(
   };
 };
 
+/** Its result is rejected by itself when the time is over. */
 function createWaiting<Item, Result>(item: Item): Waiting<Item, Result> {
-  let settle: Pick<Waiting<Item, Result>, 'resolve' | 'reject'> | undefined;
-  const result = new Promise<Result>((resolve, reject) => {
-    settle = { resolve, reject };
+  let resolve: ((result: Result) => void) | undefined;
+  const result = new Promise<Result>((settle, reject) => {
+    const timer = setTimeout(() => {
+      reject(new Unavailable('not available now, please try again'));
+    }, retryBudget);
+    resolve = (value) => {
+      clearTimeout(timer);
+      settle(value);
+    };
   });
   const deadline = Date.now() + retryBudget - deadlineMargin;
-  return { item, deadline, result, ...(settle as Pick<Waiting<Item, Result>, 'resolve' | 'reject'>) };
+  return { item, deadline, result, resolve: resolve as never };
 }

@@ -1,7 +1,15 @@
 /**
  * The listening socket: bound by the primary and inherited by its workers, as in Gunicorn. While the primary lives no
  * connection is refused: if all workers die at once, it waits in the socket's queue until one listens again.
+ *
+ * Five places in src rely on what Node or throng do not promise. Look at them when one of these has a new major version:
+ * - `_createServerHandle` of node:net, in bind(): binds without accepting connections.
+ * - `isPrimary` of node:cluster, in listenInherited(): is made true while a worker calls listen().
+ * - `exitedAfterDisconnect` of node:cluster, in main.ts: keeps a worker alive when its primary dies.
+ * - `net.Server.prototype.close` on an HTTP server, in http-server.ts: closes no idle connection.
+ * - `signals` of throng, in main.ts: names of no signal, so that the supervisor alone stops the workers.
  */
+import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { chmodSync, existsSync, lstatSync, renameSync } from 'node:fs';
@@ -15,9 +23,11 @@ import { ConfigError } from './env.ts';
 const streams = ['inherit', 'inherit', 'inherit', 'ipc'];
 
 /** What a worker listens on: the descriptor that follows them. */
-export const inherited = { fd: streams.length };
+const inherited = { fd: streams.length };
 
 export interface ListeningSocket {
+  /** As users know it: a URL, or the path of a unix socket. */
+  readonly address: string;
   /** What a worker has to be forked with to inherit it. */
   stdio: (string | number)[];
   /** Lets clients find it: to be called as soon as a worker listens, as often as one likes. */
@@ -50,11 +60,17 @@ export async function openSocket(listen: Listen): Promise<ListeningSocket> {
 async function openPort(port: number, host?: string): Promise<ListeningSocket> {
   const { address, family } = host ? await lookup(host) : { address: null, family: 4 };
   const handle = bind(address, port, family);
-  // That a port is in use is kept back until listen(), and a bound one that is not may become any other.
+  // libuv reports EADDRINUSE only at listen(). Until then a failed bind shows as another port number, so compare: the
+  // error comes before any fork.
   const name: { port?: number } = {};
   handle.getsockname?.(name);
   if (name.port !== port) throw systemError('EADDRINUSE');
-  return { stdio: [...streams, handle.fd], publish() {}, close: () => handle.close() };
+  return {
+    address: `http://${host?.includes(':') ? `[${host}]` : (host ?? 'localhost')}:${port}`,
+    stdio: [...streams, handle.fd],
+    publish() {},
+    close: () => handle.close(),
+  };
 }
 
 /**
@@ -71,6 +87,7 @@ function openUnixSocket(path: string): ListeningSocket {
   const handle = bind(temporary, -1, -1);
   let published = false;
   return {
+    address: path,
     stdio: [...streams, handle.fd],
     publish() {
       if (published) return;
@@ -94,4 +111,23 @@ function systemError(error: number | string): Error {
     if (error === number || error === name) return new Error(`${meaning} (${name})`);
   }
   return new Error(`unknown error ${error}`);
+}
+
+/**
+ * In a worker: accepts connections on the socket of its primary. Resolves when it does.
+ *
+ * A cluster's worker asks its primary for a socket even if it is given a descriptor; Node listens on the descriptor
+ * itself only where `cluster.isPrimary` is true. So it is made true for this one call.
+ */
+export function listenInherited(server: net.Server): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    const { isPrimary } = cluster;
+    Object.assign(cluster, { isPrimary: true });
+    try {
+      server.listen(inherited, resolve);
+    } finally {
+      Object.assign(cluster, { isPrimary });
+    }
+  });
 }

@@ -1,272 +1,272 @@
 /**
- * What Gunicorn's arbiter does, on throng: keep the number of workers, replace them without a gap, and give up
- * loudly when none can start. throng forks by `cluster.fork()`, at the start and for each worker that has left;
- * here that call only asks for a look at the whole, so that the number is right however events are lost or doubled.
+ * What Gunicorn's arbiter and Puma's cluster do, on throng: keeps the number of workers, replaces them without a
+ * gap, and gives up loudly when none can boot. throng forks the first workers; all others are forked here.
+ *
+ * Events only change what is known. `reconcile()` then compares the workers there are with those wanted, so that a
+ * lost or repeated event does no harm.
  */
-import cluster, { type Worker } from 'node:cluster';
+import nodeCluster, { type Cluster, type Worker } from 'node:cluster';
+import { createBackoff } from './backoff.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
-import type { FromPrimary, FromWorker } from './messages.ts';
+import { type Action, nextLook, reconcile, type Situation } from './reconcile.ts';
 import type { ListeningSocket } from './socket.ts';
+import { type Timeouts, WorkerHandle } from './worker-handle.ts';
 
-export interface Supervisor {
-  /** Replaces all workers by ones that run the code now on disk; if one of those cannot start, keeps the old ones. */
-  reload(): void;
-  /** One worker more or less, but never none. */
-  scale(by: 1 | -1): void;
-  /** Lets every worker finish what it has begun; kills those that take longer than gracefulTimeout. */
-  stop(): void;
+/** Milliseconds in which a forked worker has to listen. */
+export const bootTimeout = 30_000;
+/** Milliseconds that a process may outlive its channel. */
+export const orphanTimeout = 500;
+/** Deaths at boot in a row, while no worker listens, after which the service gives up. */
+export const maxBootFailures = 6;
+/** Milliseconds before the next try to boot a worker. */
+export const initialBackoff = 100;
+export const maxBackoff = 5_000;
+
+type Settings = Pick<Config, 'workers' | 'workerTimeout' | 'gracefulTimeout'>;
+type Forks = Pick<Cluster, 'fork' | 'on' | 'setupPrimary'>;
+
+export class Supervisor {
   /** Resolves when all workers listen for the first time. */
-  serving: Promise<void>;
+  readonly serving: Promise<void>;
   /** Resolves to the exit code when no worker is left: 0 if each could finish what it had begun. */
-  done: Promise<number>;
-}
+  readonly done: Promise<number>;
 
-interface Member {
-  worker: Worker;
-  listening: boolean;
-  /** When it was forked or, once it listens, gave its last sign of life: milliseconds on a monotonic clock. */
-  lastSign: number;
-  /** Why it is to leave as soon as enough others listen. */
-  outdated?: 'reload' | 'worn';
-  /** Forked by the reload that is under way. */
-  candidate: boolean;
-  /** Has been told to leave. */
-  leaving: boolean;
-  /** Kills it when its time to leave is over. */
-  deadline?: NodeJS.Timeout;
-  /** Why it could not start. */
-  reason?: string;
-}
+  readonly #log: Log;
+  readonly #onFork: (worker: Worker) => void;
+  readonly #cluster: Forks;
+  readonly #timeouts: Timeouts;
+  readonly #workers = new Set<WorkerHandle>(); // the oldest first
+  readonly #adopted = new WeakSet<Worker>(); // a fork that fails has ended before its 'fork' event
+  #socket: ListeningSocket | undefined;
+  #wanted: number;
+  #generation = 1;
+  readonly #backoff = createBackoff(initialBackoff, maxBackoff);
+  #failures = 0; // deaths at boot since a worker last listened
+  #retryAt = 0; // milliseconds on the monotonic clock
+  #reloading = false;
+  #reloadAgain = false;
+  #stopping = false;
+  #forced = false; // a worker was killed before it had finished
+  #fatal: string | undefined;
+  #look: NodeJS.Immediate | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #resolveServing!: () => void;
+  #resolveDone!: (code: number) => void;
 
-// Only a death before listening is a failure to start: a worker that dies at work is replaced at once, always.
-const mostFailures = 6; // in a row, while no worker listens
-const firstPause = 100; // milliseconds before the next try, doubled by each failure
-const longestPause = 5_000;
-const startTimeout = 30_000; // milliseconds from fork to listening
-const linger = 500; // milliseconds that a process may outlive its channel: an attached debugger holds it for ever
-
-/** Supervises the workers that throng asks for, all of them on one socket; `greet` is called with each new one. */
-export function superviseWorkers(
-  config: Config,
-  log: Log,
-  socket: ListeningSocket,
-  greet: (worker: Worker) => void,
-): Supervisor {
-  const members = new Set<Member>(); // the oldest first
-  let wanted = config.workers;
-  let failures = 0;
-  let pause: NodeJS.Timeout | undefined;
-  let reloading = false;
-  let reloadAgain = false;
-  let stopping = false;
-  let forced = false;
-  let defeat: string | undefined;
-  let ended = false;
-
-  let announce!: () => void;
-  const serving = new Promise<void>((resolve) => {
-    announce = resolve;
-  });
-  let finish!: (code: number) => void;
-  const done = new Promise<number>((resolve) => {
-    finish = resolve;
-  });
-
-  const fork = cluster.fork.bind(cluster);
-  cluster.fork = balance as unknown as typeof cluster.fork;
-  cluster.setupPrimary({ stdio: socket.stdio });
-
-  // After the poll phase, which reads the heartbeats that are waiting: a primary that was paused judges nobody.
-  const watch = setInterval(
-    () => setImmediate(killSilent),
-    Math.min(1_000, config.workerTimeout / 10 || 1_000),
-  );
-
-  /** Forks what is missing and retires what is too much: successors first. */
-  function balance(): void {
-    if (stopping) return;
-    const staying = [...members].filter((member) => !member.outdated && !member.leaving);
-    const listening = staying.filter((member) => member.listening);
-    if (listening.length >= wanted) {
-      announce();
-      const outdated = [...members].filter((member) => member.outdated && !member.leaving);
-      for (const member of [...outdated, ...listening.slice(0, listening.length - wanted)]) retire(member);
-      if (reloading) {
-        log.info(`reloaded: ${wanted} workers run the new code`);
-        endReload();
-      }
-    }
-    const missing = wanted - staying.length;
-    if (failures === 0) {
-      for (let i = 0; i < missing; i++) add();
-    } else if (missing > 0 && !pause && staying.length === listening.length) {
-      // One try at a time, until one succeeds.
-      pause = setTimeout(
-        () => {
-          pause = undefined;
-          if (!stopping) add();
-        },
-        Math.min(firstPause * 2 ** (failures - 1), longestPause),
-      );
-    }
-  }
-
-  function add(): void {
-    const worker = fork();
-    const member: Member = {
-      worker,
-      listening: false,
-      lastSign: performance.now(),
-      candidate: reloading,
-      leaving: false,
+  /** `onFork` is called with each new worker, before it has sent anything. */
+  constructor(config: Settings, log: Log, onFork: (worker: Worker) => void, cluster: Forks = nodeCluster) {
+    this.#log = log;
+    this.#onFork = onFork;
+    this.#cluster = cluster;
+    this.#wanted = config.workers;
+    this.#timeouts = {
+      boot: bootTimeout,
+      heartbeat: config.workerTimeout,
+      graceful: config.gracefulTimeout,
+      orphan: orphanTimeout,
     };
-    members.add(member);
-    greet(worker);
-    worker.on('message', (message: FromWorker) => {
-      if (message.type === 'heartbeat') member.lastSign = performance.now();
-      if (message.type === 'boot-failed') member.reason = message.reason;
-      if (message.type === 'listening') welcome(member);
-      if (message.type === 'recycle') {
-        log.info(`worker ${worker.process.pid} has served its number of requests`);
-        member.outdated ??= 'worn';
-        balance();
-      }
+    this.serving = new Promise((resolve) => {
+      this.#resolveServing = resolve;
     });
-    worker.on('error', (error) =>
-      log.error({ err: error }, `worker ${worker.process.pid} cannot be reached`),
+    this.done = new Promise((resolve) => {
+      this.#resolveDone = resolve;
+    });
+  }
+
+  /** To be called before the first fork. Until then a reload has no effect, and a stop is the end. */
+  start(socket: ListeningSocket): void {
+    this.#socket = socket;
+    this.#cluster.setupPrimary({ stdio: socket.stdio });
+    this.#cluster.on('fork', (worker) => this.#adopt(worker));
+  }
+
+  /** Replaces all workers by ones that run the code now on disk; if one of those cannot boot, keeps the old ones. */
+  reload = (): void => {
+    if (!this.#socket || this.#stopping) return;
+    if (this.#reloading) {
+      this.#reloadAgain = true; // the code on disk may be newer than what the new workers have read
+      return;
+    }
+    this.#reloading = true;
+    this.#generation += 1;
+    this.#lookSoon();
+  };
+
+  /** One worker more or less, but never none. */
+  scale(by: 1 | -1): void {
+    if (this.#stopping) return;
+    this.#wanted = Math.max(1, this.#wanted + by);
+    this.#log.info(`${countWorkers(this.#wanted)} wanted`);
+    this.#lookSoon();
+  }
+
+  /** Lets every worker finish what it has begun; kills those that take longer than gracefulTimeout. */
+  stop = (): void => {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#socket?.close();
+    this.#lookSoon();
+  };
+
+  #giveUp(reason: string): void {
+    this.#fatal ??= reason;
+    this.stop();
+  }
+
+  /**
+   * setImmediate runs after the messages that wait were read. Otherwise a primary that was suspended (SIGSTOP, a
+   * laptop asleep) would kill healthy workers as soon as it resumes.
+   */
+  #lookSoon(): void {
+    this.#look ??= setImmediate(() => {
+      this.#look = undefined;
+      this.#reconcile();
+    });
+  }
+
+  #reconcile(): void {
+    if (!this.#socket && !this.#stopping) return; // throng is about to fork the first workers
+    for (const action of reconcile(this.#situation())) this.#perform(action);
+    clearTimeout(this.#timer);
+    const situation = this.#situation();
+    const pause = nextLook(situation) - situation.now;
+    if (pause < Number.POSITIVE_INFINITY)
+      this.#timer = setTimeout(() => this.#lookSoon(), Math.max(pause, 1));
+  }
+
+  #situation(): Situation<WorkerHandle> {
+    return {
+      now: performance.now(),
+      workers: [...this.#workers],
+      wanted: this.#wanted,
+      generation: this.#generation,
+      failures: this.#failures,
+      retryAt: this.#retryAt,
+      stopping: this.#stopping,
+    };
+  }
+
+  #perform(action: Action<WorkerHandle>): void {
+    switch (action.type) {
+      case 'spawn':
+        // At once and not by the event: if the system cannot fork, 'error' comes before 'fork'.
+        this.#adopt(this.#cluster.fork());
+        break;
+      case 'retire':
+        action.worker.retire();
+        break;
+      case 'terminate':
+        action.worker.terminate();
+        break;
+      case 'kill':
+        this.#killOverdue(action.worker);
+        break;
+      case 'settled':
+        this.#onSettled();
+        break;
+      case 'exit':
+        this.#onLastExit();
+    }
+  }
+
+  #adopt(worker: Worker): void {
+    if (this.#adopted.has(worker)) return;
+    this.#adopted.add(worker);
+    const handle = new WorkerHandle(worker, this.#generation, this.#timeouts);
+    this.#workers.add(handle);
+    handle.on('listening', () => this.#onListening());
+    handle.on('recycle', () => {
+      this.#log.info(`worker ${handle.pid} has served its number of requests`);
+      this.#lookSoon();
+    });
+    handle.on('disconnect', () => this.#lookSoon());
+    handle.on('unreachable', (error) =>
+      this.#log.error({ err: error }, `worker ${handle.pid} cannot be reached`),
     );
-    worker.on('disconnect', () => {
-      setTimeout(() => worker.process.kill('SIGKILL'), linger).unref();
+    handle.on('exit', () => {
+      this.#workers.delete(handle);
+      if (handle.state !== 'stopping') this.#onUnexpectedExit(handle);
+      this.#lookSoon();
     });
-    worker.on('exit', (code, signal) => {
-      members.delete(member);
-      clearTimeout(member.deadline);
-      if (!member.leaving)
-        mourn(member, member.reason ?? (signal ? `killed by ${signal}` : `exit code ${code}`));
-      if (stopping && members.size === 0) end();
-      balance();
-    });
+    this.#onFork(worker);
+    this.#lookSoon();
   }
 
-  function welcome(member: Member): void {
-    member.listening = true;
-    member.lastSign = performance.now();
-    failures = 0;
+  #onListening(): void {
+    this.#forgetFailures();
     try {
-      socket.publish();
+      this.#socket?.publish();
     } catch (error) {
-      giveUp(String(error));
+      this.#giveUp(String(error));
     }
-    balance();
+    this.#lookSoon();
   }
 
-  /** Takes note of a death that nobody asked for. */
-  function mourn(member: Member, reason: string): void {
-    const { pid } = member.worker.process;
-    if (member.listening) {
-      log.warn(`worker ${pid} died (${reason}) and is replaced`);
+  #onSettled(): void {
+    this.#resolveServing();
+    if (!this.#reloading) return;
+    this.#log.info(`reloaded: ${countWorkers(this.#wanted)} on the new code`);
+    this.#endReload();
+  }
+
+  /** Only a death before listening is a failure to boot: a worker that dies at work is replaced at once, always. */
+  #onUnexpectedExit(handle: WorkerHandle): void {
+    if (this.#stopping) return;
+    const { pid, state, reason } = handle;
+    if (state === 'listening') {
+      this.#log.warn(`worker ${pid} died (${reason}) and is replaced`);
       return;
     }
-    failures += 1;
-    log.error(`worker ${pid} died before it listened (${reason})`);
-    if (member.candidate) {
-      log.error('reload aborted: the old workers go on');
-      for (const other of members) {
-        if (other.candidate) retire(other);
-        else if (other.outdated === 'reload') delete other.outdated;
-      }
-      failures = 0;
-      endReload();
-    } else if (failures >= mostFailures && ![...members].some((other) => other.listening)) {
-      giveUp(`${failures} workers in a row died before they listened, the last one: ${reason}`);
+    this.#failures += 1;
+    this.#retryAt = performance.now() + this.#backoff.next();
+    this.#log.error(`worker ${pid} died before it listened (${reason})`);
+    if (this.#reloading && handle.generation === this.#generation) {
+      this.#abortReload();
+    } else if (this.#failures >= maxBootFailures && !this.#anyListens()) {
+      this.#giveUp(`${this.#failures} workers in a row died before they listened, the last one: ${reason}`);
     }
   }
 
-  function endReload(): void {
-    reloading = false;
-    for (const member of members) member.candidate = false;
-    if (!reloadAgain) return;
-    reloadAgain = false;
-    reload();
-  }
-
-  function retire(member: Member): void {
-    dismiss(member, () => {
-      member.worker.send({ type: 'retire' } satisfies FromPrimary, () => {}); // it may be dying: its exit is noticed
-    });
-  }
-
-  /** Asks a worker to leave and sees to it that it does; one that does not listen yet has nothing to finish. */
-  function dismiss(member: Member, ask: () => void): void {
-    if (member.leaving) return;
-    member.leaving = true;
-    const { process } = member.worker;
-    if (!member.listening) {
-      process.kill('SIGKILL');
-      return;
+  #abortReload(): void {
+    this.#log.error('reload aborted: the old workers go on');
+    for (const handle of this.#workers) {
+      if (handle.generation === this.#generation) handle.recycle = true; // the next reload has the same number
     }
-    ask();
-    member.deadline = setTimeout(() => {
-      log.error(
-        `worker ${process.pid} did not finish within ${config.gracefulTimeout / 1000} s and is killed`,
-      );
-      forced = true;
-      process.kill('SIGKILL');
-    }, config.gracefulTimeout);
+    this.#generation -= 1;
+    this.#forgetFailures();
+    this.#endReload();
   }
 
-  function killSilent(): void {
-    for (const member of members) {
-      const limit = member.listening ? config.workerTimeout : startTimeout;
-      if (member.leaving || limit === 0 || performance.now() - member.lastSign <= limit) continue;
-      member.reason = `silent for ${limit / 1000} s`;
-      member.worker.process.kill('SIGKILL');
-    }
+  #endReload(): void {
+    this.#reloading = false;
+    if (!this.#reloadAgain) return;
+    this.#reloadAgain = false;
+    this.reload();
   }
 
-  function giveUp(reason: string): void {
-    defeat = reason;
-    stop();
+  #forgetFailures(): void {
+    this.#failures = 0;
+    this.#backoff.reset();
   }
 
-  function reload(): void {
-    if (stopping) return;
-    if (reloading) {
-      reloadAgain = true; // what is on disk now may be newer than what the candidates have read
-      return;
-    }
-    reloading = true;
-    for (const member of members) member.outdated ??= 'reload';
-    balance();
+  #anyListens(): boolean {
+    return [...this.#workers].some(({ state }) => state === 'listening');
   }
 
-  function scale(by: 1 | -1): void {
-    wanted = Math.max(1, wanted + by);
-    log.info(`${wanted} workers wanted`);
-    balance();
+  #killOverdue(handle: WorkerHandle): void {
+    handle.kill();
+    // One that has closed its channel has finished.
+    if (handle.state !== 'stopping' || handle.disconnected) return;
+    this.#log.error(`worker ${handle.pid} ${handle.reason} and is killed`);
+    if (this.#stopping) this.#forced = true;
   }
 
-  function stop(): void {
-    if (stopping) return;
-    stopping = true;
-    forced = false;
-    clearTimeout(pause);
-    socket.close();
-    for (const member of members) {
-      // One that is on its way out already has its deadline.
-      dismiss(member, () => member.worker.process.kill('SIGTERM'));
-    }
-    if (members.size === 0) end();
+  #onLastExit(): void {
+    clearTimeout(this.#timer);
+    if (this.#fatal) this.#log.fatal(`giving up: ${this.#fatal}`);
+    this.#resolveDone(this.#fatal || this.#forced ? 1 : 0);
   }
-
-  function end(): void {
-    if (ended) return; // the death of the last worker may be both the defeat and the end
-    ended = true;
-    clearInterval(watch);
-    if (defeat) log.fatal(`giving up: ${defeat}`);
-    finish(defeat || forced ? 1 : 0);
-  }
-
-  return { reload, scale, stop, serving, done };
 }
+
+const countWorkers = (n: number) => (n === 1 ? '1 worker' : `${n} workers`);

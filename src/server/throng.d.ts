@@ -3,8 +3,10 @@ declare module 'throng' {
   interface Options {
     /** Number of times that `cluster.fork()` is called at the start. */
     count: number;
-    /** Milliseconds from a signal until throng ends the primary. */
-    grace: number;
+    /** Milliseconds after the start during which a worker that has died is replaced; 0: never. */
+    lifetime: number;
+    /** On these signals it sends the same to every worker, and ends the primary 5 s later. */
+    signals: string[];
     /** Called once, in the primary, before the first fork. */
     master: () => void | Promise<void>;
     /** Called in each worker. */

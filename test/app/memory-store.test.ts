@@ -1,8 +1,10 @@
 import { EventEmitter } from 'node:events';
 import { expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
-import { answerCommits, type Channel, createMemory, openMemoryStore } from '../../src/memory.ts';
-import { retryWindow } from '../../src/store.ts';
+import { answerAllocations, createMemory, openMemoryStore } from '../../src/app/memory-store.ts';
+import type { Channel } from '../../src/app/service.ts';
+
+const deduplicationWindow = 30_000;
 
 /** Both ends of an IPC channel, in one process. */
 function createChannel(): { worker: Channel; primary: Channel & { connected: boolean } } {
@@ -30,10 +32,10 @@ test('new ids get the next numbers, known ids their first ones', () => {
   });
   fc.assert(
     fc.property(ids, (batches) => {
-      const commit = createMemory();
+      const allocate = createMemory(deduplicationWindow);
       const known = new Map<string, number>();
       for (const batch of batches) {
-        const numbers = commit(batch);
+        const numbers = allocate(batch);
         for (const [i, id] of batch.entries()) {
           if (!known.has(id)) known.set(id, known.size + 1);
           expect(numbers[i]).toBe(known.get(id));
@@ -43,54 +45,54 @@ test('new ids get the next numbers, known ids their first ones', () => {
   );
 });
 
-test('an id is remembered for the retry window and then forgotten', () => {
+test('an id is remembered for the deduplication window and then forgotten', () => {
   let now = 1_000;
-  const commit = createMemory(() => now);
-  expect(commit(['a', 'b'])).toEqual([1, 2]);
-  now += retryWindow - 1;
-  expect(commit(['a'])).toEqual([1]);
+  const allocate = createMemory(deduplicationWindow, () => now);
+  expect(allocate(['a', 'b'])).toEqual([1, 2]);
+  now += deduplicationWindow - 1;
+  expect(allocate(['a'])).toEqual([1]);
   now += 1;
-  expect(commit(['a', 'b'])).toEqual([3, 4]);
+  expect(allocate(['a', 'b'])).toEqual([3, 4]);
 });
 
-test('no more ids are remembered than came within the retry window', () => {
+test('no more ids are remembered than came within the deduplication window', () => {
   const set = jest.spyOn(Map.prototype, 'set');
   try {
     let now = 0;
-    const commit = createMemory(() => now);
-    for (; now < 3 * retryWindow; now += 10) commit([String(now)]);
+    const allocate = createMemory(deduplicationWindow, () => now);
+    for (; now < 3 * deduplicationWindow; now += 10) allocate([String(now)]);
     const memory = set.mock.contexts.at(-1) as Map<string, unknown>;
     expect(memory.has(String(now - 10))).toBe(true);
-    expect(memory.size).toBe(retryWindow / 10);
+    expect(memory.size).toBe(deduplicationWindow / 10);
   } finally {
     set.mockRestore();
   }
 });
 
 test('workers that ask over their channels share one count', async () => {
-  const commit = createMemory();
+  const allocate = createMemory(deduplicationWindow);
   const stores = [1, 2, 3].map(() => {
     const { worker, primary } = createChannel();
-    answerCommits(worker, commit);
+    answerAllocations(worker, allocate);
     return openMemoryStore(primary);
   });
-  const calls = Array.from({ length: 60 }, (_, i) => stores[i % 3]?.commit([`a${i}`, `b${i}`], soon) ?? []);
+  const calls = Array.from({ length: 60 }, (_, i) => stores[i % 3]?.allocate([`a${i}`, `b${i}`], soon) ?? []);
   const numbers = (await Promise.all(calls)).flat();
   expect(numbers.sort((a, b) => a - b)).toEqual(Array.from({ length: 120 }, (_, i) => i + 1));
 });
 
 test('other messages on the channel are left to others', async () => {
   const { worker, primary } = createChannel();
-  const commit = jest.fn(createMemory());
-  answerCommits(worker, commit);
+  const allocate = jest.fn(createMemory(deduplicationWindow));
+  answerAllocations(worker, allocate);
   const store = openMemoryStore(primary);
-  primary.send?.({ type: 'beat' });
+  primary.send?.({ type: 'heartbeat' });
   worker.send?.({ type: 'retire' });
-  expect(await store.commit(['a'], soon)).toEqual([1]);
-  expect(commit).toHaveBeenCalledTimes(1);
+  expect(await store.allocate(['a'], soon)).toEqual([1]);
+  expect(allocate).toHaveBeenCalledTimes(1);
 });
 
-test('a commit that cannot be sent is rejected, and a store without its primary is not ready', async () => {
+test('an allocation that cannot be sent is rejected, and a store without its primary is not ready', async () => {
   const { primary } = createChannel();
   const store = openMemoryStore(
     Object.assign(primary, {
@@ -101,6 +103,26 @@ test('a commit that cannot be sent is rejected, and a store without its primary 
       },
     }),
   );
-  await expect(store.commit(['a'], soon)).rejects.toThrow('channel closed');
-  await expect(store.ping()).rejects.toThrow('primary');
+  await expect(store.allocate(['a'], soon)).rejects.toThrow('channel closed');
+  await expect(store.ready()).rejects.toThrow('primary');
+});
+
+test('an allocation whose deadline has passed counts nothing and is rejected', async () => {
+  const { worker, primary } = createChannel();
+  const allocate = jest.fn(createMemory(deduplicationWindow));
+  answerAllocations(worker, allocate);
+  await expect(openMemoryStore(primary).allocate(['a'], Date.now() - 1)).rejects.toThrow('deadline');
+  expect(allocate).not.toHaveBeenCalled();
+});
+
+test('a worker that is gone is no matter to the primary', async () => {
+  const atPrimary = new EventEmitter();
+  const send = (_: object, done?: (error: Error | null) => void) => {
+    done?.(new Error('channel closed'));
+    return false;
+  };
+  answerAllocations(Object.assign(atPrimary, { send }), createMemory(deduplicationWindow));
+  expect(() =>
+    atPrimary.emit('message', { type: 'allocate', call: 1, ids: ['a'], deadline: soon }),
+  ).not.toThrow();
 });

@@ -113,7 +113,7 @@ const passwords = fc
     fc.string({ unit: fc.constantFrom(...'/?#%@:\\\'"`$*~&>+-! \n\tä€😀'), minLength: 1 }),
     fc.string({ unit: 'binary', minLength: 1, maxLength: 200 }),
   )
-  .filter((text) => !text.includes('\0') && text.isWellFormed() && /[^\n]/.test(text));
+  .filter((text) => !text.includes('\0') && Buffer.from(text).toString() === text && /[^\n]/.test(text));
 
 test('any password works, as a variable and from the file, and is neither in a log nor in an argument', async () => {
   await fc.assert(

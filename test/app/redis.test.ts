@@ -1,23 +1,19 @@
+import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
-import { retryBudget } from '../../src/counter.ts';
-import {
-  type App,
-  delay,
-  numberIn,
-  prepareRedis,
-  type Redis,
-  request,
-  startApp,
-  startLoad,
-  startRedis,
-  stopAll,
-  waitFor,
-} from '../processes.ts';
+import { retryBudget } from '../../src/server/retry.ts';
+import { type App, startApp } from '../support/app.ts';
+import { expectFlawless, startLoad } from '../support/load.ts';
+import { startNginx } from '../support/nginx.ts';
+import { stopAll, temporaryDirectory } from '../support/processes.ts';
+import { prepareRedis, type Redis, startRedis } from '../support/redis.ts';
+import { request, workerOf } from '../support/requests.ts';
+import { delay, waitFor } from '../support/wait.ts';
+import { judge, numberIn } from './visit.ts';
 
 afterEach(stopAll);
 
 const upTo = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
-const sorted = (numbers: number[]) => numbers.toSorted((a, b) => a - b);
+const sorted = (numbers: (number | undefined)[]) => numbers.toSorted((a = 0, b = 0) => a - b);
 const statusOf = async (app: App, path: string) => (await request(app.address, path)).status;
 
 test('without Redis, 500 parallel visits to three workers get exactly 1 to 500, and the log says that they are lost', async () => {
@@ -32,11 +28,9 @@ test('without Redis, 500 parallel visits to three workers get exactly 1 to 500, 
     }),
   );
   expect(sorted(answers.map(({ body }) => JSON.parse(body).hits))).toEqual(upTo(500));
-  const workers = new Set(answers.map(({ headers }) => Number(String(headers['x-worker']).split(':')[1])));
-  for (const pid of workers) expect(app.workers()).toContain(pid);
-  await app.waitForLog(
-    /^serving .* from 3 workers; the count is kept in this process and is lost at its exit/,
-  );
+  for (const answer of answers) expect(app.workers()).toContain(workerOf(answer));
+  await app.waitForLog(/^the count is kept in this process and is lost at its exit/);
+  await app.waitForLog(/^serving .* from 3 workers$/);
 });
 
 async function commandsOf(redis: Redis): Promise<number> {
@@ -65,16 +59,69 @@ test('Redis killed and restarted in mid-load: every visit is answered and counte
   const redis = await startRedis({ appendOnly: true });
   const app = await startApp({ env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
   const load = startLoad(app.address, 16);
-  for (const visits of [150, 300]) {
-    await waitFor(() => load.tally.numbers.length > visits, `${visits} visits`);
+  for (let i = 0; i < 2; i++) {
+    await load.waitForAnswers(150);
     await redis.kill();
     await redis.start();
   }
-  await waitFor(() => load.tally.numbers.length > 900, '900 visits');
-  const { numbers, statuses, errors } = await load.stop();
-  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: numbers.length } });
-  expect(sorted(numbers)).toEqual(upTo(numbers.length));
-  expect(await redis.command('GET', 'visits')).toBe(String(numbers.length));
+  await load.waitForAnswers(600);
+  await expectFlawless(app.address, load);
+  expect(await redis.command('GET', 'visits')).toBe(String(load.report.history.length));
+});
+
+test('workers that die, a reload and a killed Redis under load, behind nginx: every visit is counted once', async () => {
+  const redis = await startRedis({ appendOnly: true });
+  const socketPath = join(temporaryDirectory(), 'app.sock');
+  const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
+  const nginx = await startNginx(socketPath);
+  const load = startLoad(nginx, 16);
+  for (let i = 0; i < 2; i++) {
+    await load.waitForAnswers(80);
+    const before = app.workers();
+    process.kill(before[0] as number, 'SIGKILL');
+    await waitFor(
+      async () => !before.includes(workerOf(await request(app.address, '/livez'))),
+      'the replacement to answer',
+    );
+  }
+  await redis.kill();
+  await redis.start();
+  await load.waitForAnswers(80);
+  app.kill('SIGHUP');
+  await app.waitForLog(/^reloaded/);
+  await load.waitForAnswers(80);
+  await expectFlawless(nginx, load);
+  expect(await redis.command('GET', 'visits')).toBe(String(load.report.history.length));
+});
+
+test('behind nginx nothing but visits is counted, and no client can make up an id', async () => {
+  const redis = await startRedis();
+  const socketPath = join(temporaryDirectory(), 'app.sock');
+  await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
+  const nginx = await startNginx(socketPath);
+  for (const path of ['/favicon.svg', '/favicon.ico', '/robots.txt', '/livez', '/readyz', '/missing']) {
+    await request(nginx, path);
+  }
+  await request(nginx, '/', { method: 'HEAD' });
+  expect(await request(nginx, '/')).toMatchObject({ status: 200, body: "I've been seen 1 times.\n" });
+  // An id that a client makes up can neither suppress a count nor ask for an old number.
+  for (const number of [2, 3]) {
+    const { body } = await request(nginx, '/', { headers: { 'X-Request-ID': 'e'.repeat(32) } });
+    expect(numberIn(body)).toBe(number);
+  }
+});
+
+test('a stop under load counts just the visits that it answers', async () => {
+  const redis = await startRedis();
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
+  const load = startLoad(app.address, 16);
+  await load.waitForAnswers(100);
+  app.kill('SIGTERM');
+  expect(await app.exited).toEqual({ code: 0, signal: null });
+  const { history, statuses } = await load.stop();
+  expect(Object.keys(statuses)).toEqual(['200']);
+  expect(judge(history)).toEqual({ wrong: [], unacknowledged: 0 });
+  expect(await redis.command('GET', 'visits')).toBe(String(statuses[200]));
 });
 
 test('a frozen Redis: visits are answered by 503 in good time, the app stays alive and recovers', async () => {

@@ -2,18 +2,23 @@ import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { type Counter, createCounter } from '../../src/counter.ts';
-import type { Log } from '../../src/log.ts';
-import { answerCommits, createMemory, openMemoryStore } from '../../src/memory.ts';
-import { countKey, openRedisStore } from '../../src/redis.ts';
-import { retryWindow, type Store } from '../../src/store.ts';
-import { type Redis, startRedis, stopAll, waitFor } from '../processes.ts';
+import { type Counter, createCounter } from '../../src/app/counter.ts';
+import { answerAllocations, createMemory, openMemoryStore } from '../../src/app/memory-store.ts';
+import { countKey, openRedisStore } from '../../src/app/redis-store.ts';
+import type { Log } from '../../src/app/service.ts';
+import type { Store } from '../../src/app/store.ts';
+import { batch } from '../../src/server/retry.ts';
+import { stopAll } from '../support/processes.ts';
+import { type Redis, startRedis } from '../support/redis.ts';
+import { waitFor } from '../support/wait.ts';
+
+const deduplicationWindow = 30_000;
 
 const log = { info() {}, warn() {}, error() {} } as unknown as Log;
 const newId = () => randomBytes(16).toString('hex');
 const soon = () => Date.now() + 2_000;
-/** Tried again, as a counter does, where the machine is so busy that the connection falls silent. */
-const commit = (store: Store, ids: string[]) => waitFor(() => store.commit(ids, soon()), 'a commit');
+/** Tried again, as `batch` does, where the machine is so busy that the connection falls silent. */
+const allocate = (store: Store, ids: string[]) => waitFor(() => store.allocate(ids, soon()), 'an allocation');
 
 let redis: Redis;
 beforeAll(async () => {
@@ -24,17 +29,19 @@ afterAll(stopAll);
 /** Stores of as many workers on one new count. */
 async function openRedisStores(workers: number): Promise<Store[]> {
   await redis.command('FLUSHALL');
-  const stores = Array.from({ length: workers }, () => openRedisStore(redis.url, log));
-  for (const store of stores) await waitFor(() => store.ping().then(() => true), 'the connection to Redis');
+  const stores = Array.from({ length: workers }, () =>
+    openRedisStore(redis.url, { log, deduplicationWindow }),
+  );
+  for (const store of stores) await waitFor(() => store.ready().then(() => true), 'the connection to Redis');
   return stores;
 }
 
 async function openMemoryStores(workers: number): Promise<Store[]> {
-  const commit = createMemory();
+  const memory = createMemory(deduplicationWindow);
   return Array.from({ length: workers }, () => {
     const [worker, primary] = [new EventEmitter(), new EventEmitter()];
     const carry = (to: EventEmitter) => (message: object) => setImmediate(() => to.emit('message', message));
-    answerCommits(Object.assign(worker, { send: carry(primary) as never }), commit);
+    answerAllocations(Object.assign(worker, { send: carry(primary) as never }), memory);
     return openMemoryStore(Object.assign(primary, { send: carry(worker) as never, connected: true }));
   });
 }
@@ -43,17 +50,17 @@ describe.each([
   ['in Redis', openRedisStores],
   ['in memory', openMemoryStores],
 ])('a count that is kept %s', (_, openStores) => {
-  let counters: Counter[] = [];
+  let stores: Store[] = [];
   async function open(workers: number): Promise<Counter[]> {
-    await Promise.all(counters.map((counter) => counter.close()));
-    counters = (await openStores(workers)).map(createCounter);
-    return counters;
+    await Promise.all(stores.map((store) => store.close()));
+    stores = await openStores(workers);
+    return stores.map((store) => createCounter(store, batch));
   }
-  afterAll(() => Promise.all(counters.map((counter) => counter.close())));
+  afterAll(() => Promise.all(stores.map((store) => store.close())));
 
   test('gives 500 parallel visits of three workers exactly 1 to 500', async () => {
     const workers = await open(3);
-    const visits = Array.from({ length: 500 }, (_, i) => workers[i % 3]?.hit(newId()));
+    const visits = Array.from({ length: 500 }, (_, i) => workers[i % 3]?.visit(newId()));
     const numbers = (await Promise.all(visits)) as number[];
     expect(numbers.sort((a, b) => a - b)).toEqual(Array.from({ length: 500 }, (_, i) => i + 1));
   });
@@ -71,7 +78,7 @@ describe.each([
         for (const { worker, id, wait } of list) {
           const name = ids.get(id) ?? newId();
           ids.set(id, name);
-          const answer = workers[worker]?.hit(name).then((number) => {
+          const answer = workers[worker]?.visit(name).then((number) => {
             numbers.set(name, (numbers.get(name) ?? new Set()).add(number));
           });
           answers.push(answer as Promise<void>);
@@ -88,17 +95,17 @@ describe.each([
   test('gives a repeated id its first number, by whichever worker', async () => {
     const [one, two] = (await open(2)) as [Counter, Counter];
     const id = newId();
-    expect(await one.hit(id)).toBe(1);
-    expect(await two.hit(newId())).toBe(2);
-    expect(await two.hit(id)).toBe(1);
-    expect(await one.hit(newId())).toBe(3);
+    expect(await one.visit(id)).toBe(1);
+    expect(await two.visit(newId())).toBe(2);
+    expect(await two.visit(id)).toBe(1);
+    expect(await one.visit(newId())).toBe(3);
   });
 
-  test('commits up to a thousand visits in one step', async () => {
+  test('numbers up to a thousand visits in one step', async () => {
     const [store] = (await openStores(1)) as [Store];
     const ids = Array.from({ length: 1_000 }, newId);
-    expect(await commit(store, ids)).toEqual(ids.map((_, i) => i + 1));
-    expect(await commit(store, [newId(), ...ids.slice(1)])).toEqual([
+    expect(await allocate(store, ids)).toEqual(ids.map((_, i) => i + 1));
+    expect(await allocate(store, [newId(), ...ids.slice(1)])).toEqual([
       1_001,
       ...ids.slice(1).map((_, i) => i + 2),
     ]);
@@ -107,45 +114,48 @@ describe.each([
 
   test('counts nothing once the deadline has passed', async () => {
     const [store] = (await openStores(1)) as [Store];
-    await commit(store, [newId()]);
-    await expect(store.commit([newId()], Date.now() - 1_000)).rejects.toThrow('deadline');
-    expect(await commit(store, [newId()])).toEqual([2]);
+    await allocate(store, [newId()]);
+    await expect(store.allocate([newId()], Date.now() - 1_000)).rejects.toThrow('deadline');
+    expect(await allocate(store, [newId()])).toEqual([2]);
     await store.close();
   });
 
   test('is ready', async () => {
-    const [counter] = (await open(1)) as [Counter];
-    await expect(counter.ready()).resolves.toBeUndefined();
+    const [store] = (await openStores(1)) as [Store];
+    await expect(store.ready()).resolves.toBeUndefined();
+    expect(await allocate(store, [newId()])).toEqual([1]); // nothing was counted by the question
+    await store.close();
   });
 });
 
-test('Redis forgets an id after the retry window, and never the count', async () => {
+test('Redis forgets an id after the deduplication window, and never the count', async () => {
   const [store] = (await openRedisStores(1)) as [Store];
   const id = newId();
   const window = async () => String((await redis.command('KEYS', `${countKey}:*`)) as string[]);
   // Not so late in a window that the next one begins meanwhile.
-  const elapsed = async () => (Number(((await redis.command('TIME')) as string[])[0]) * 1_000) % retryWindow;
-  await waitFor(async () => (await elapsed()) < retryWindow - 5_000, 'the beginning of a window');
-  await commit(store, [id]);
+  const elapsed = async () =>
+    (Number(((await redis.command('TIME')) as string[])[0]) * 1_000) % deduplicationWindow;
+  await waitFor(async () => (await elapsed()) < deduplicationWindow - 5_000, 'the beginning of a window');
+  await allocate(store, [id]);
   const first = await window();
   const left = await redis.command('PTTL', first);
-  expect(left).toBeGreaterThan(retryWindow);
-  expect(left).toBeLessThanOrEqual(2 * retryWindow);
+  expect(left).toBeGreaterThan(deduplicationWindow);
+  expect(left).toBeLessThanOrEqual(2 * deduplicationWindow);
   // A window later it is still known; two windows later Redis has dropped it, and nobody would ask for it any more.
   const earlier = (windows: number) => first.replace(/\d+$/, (number) => String(Number(number) - windows));
   await redis.command('RENAME', first, earlier(1));
-  expect(await commit(store, [id])).toEqual([1]);
+  expect(await allocate(store, [id])).toEqual([1]);
   await redis.command('RENAME', earlier(1), earlier(2));
-  expect(await commit(store, [id])).toEqual([2]);
+  expect(await allocate(store, [id])).toEqual([2]);
   expect(await redis.command('TTL', countKey)).toBe(-1);
   await store.close();
 });
 
 test('a Redis that has lost its scripts is told the script again', async () => {
   const [store] = (await openRedisStores(1)) as [Store];
-  const counter = createCounter(store);
-  expect(await counter.hit(newId())).toBe(1);
+  const counter = createCounter(store, batch);
+  expect(await counter.visit(newId())).toBe(1);
   await redis.command('SCRIPT', 'FLUSH');
-  expect(await counter.hit(newId())).toBe(2);
-  await counter.close();
+  expect(await counter.visit(newId())).toBe(2);
+  await store.close();
 });

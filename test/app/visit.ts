@@ -7,64 +7,90 @@ import type { Exchange, Verdict } from '../support/history.ts';
 /** The request that the load sends, by GET. It must be safe to send again. */
 export const visit = { path: '/', headers: { Accept: 'application/json' } };
 
-interface Visit extends Exchange {
+interface Visit {
+  begin: number;
+  end: number;
   number: number;
 }
 
 /**
  * Checks that a history is linearizable, as one counter's that gives 1, 2, 3 …: no number twice, none smaller than that
- * of a visit which had ended before this one began, and none missing but for visits without an answer, which may have
- * been counted. The history begins with the first visit ever and ends with one that began after all others.
+ * of a visit which had ended before this one began, and none missing but those that visits without an answer may have
+ * got. The history begins with the first visit ever and ends with one that began after all others.
  */
 export function judge(history: Exchange[]): Verdict {
   const wrong: string[] = [];
   const counted: Visit[] = [];
-  let open = 0; // visits of which nobody knows whether they were counted
-  for (const exchange of history) {
-    if (exchange.status === undefined || exchange.status >= 500) open += 1;
-    if (exchange.status !== 200) continue;
-    const number = numberIn(exchange.body ?? '');
-    if (number === undefined) wrong.push(`an answer without a number: ${exchange.body?.slice(0, 80)}`);
-    else counted.push({ ...exchange, number });
+  const open: number[] = []; // when those visits began of which nobody knows whether they were counted
+  for (const { begin, end, status, body = '' } of history) {
+    if (status === undefined || status >= 500) open.push(begin);
+    if (status !== 200) continue;
+    const number = numberIn(body);
+    if (number === undefined) wrong.push(`an answer without a number: ${body.slice(0, 80)}`);
+    else counted.push({ begin, end, number });
   }
-  wrong.push(...findDoubled(counted), ...findOutOfOrder(counted));
-  const highest = counted.reduce((most, { number }) => Math.max(most, number), 0);
-  const unacknowledged = highest - new Set(counted.map(({ number }) => number)).size;
-  if (unacknowledged > open) {
-    wrong.push(`${unacknowledged} numbers are missing, and only ${open} visits had no answer`);
+  const numbers = new Set<number>();
+  for (const { number } of counted) {
+    if (numbers.has(number)) wrong.push(`the number ${number} was given more than once`);
+    numbers.add(number);
   }
+  findOutOfOrder(counted, wrong);
+  const unacknowledged = findMissing(counted, open, wrong);
   return { wrong, unacknowledged };
 }
 
 /** The number in an answer to a visit, as `{"hits": N}` or as text. */
 export function numberIn(body: string): number | undefined {
-  const digits = /\d+/.exec(body)?.[0];
+  const [, json, text] = /^\{"hits":([1-9]\d*)\}$|^I've been seen ([1-9]\d*) times\.\n$/.exec(body) ?? [];
+  const digits = json ?? text;
   return digits === undefined ? undefined : Number(digits);
 }
 
-function findDoubled(visits: Visit[]): string[] {
-  const seen = new Set<number>();
-  return visits.flatMap(({ number }) => {
-    if (seen.has(number)) return [`the number ${number} was given more than once`];
-    seen.add(number);
-    return [];
-  });
-}
-
 /** Real-time order: walks through begins and ends, and remembers the highest number that had been answered. */
-function findOutOfOrder(visits: Visit[]): string[] {
+function findOutOfOrder(visits: Visit[], wrong: string[]): void {
+  const byBegin = visits.toSorted((a, b) => a.begin - b.begin);
   const byEnd = visits.toSorted((a, b) => a.end - b.end);
   let ended = 0;
   let highest = 0;
-  return visits
-    .toSorted((a, b) => a.begin - b.begin)
-    .flatMap(({ begin, number }) => {
-      for (let next = byEnd[ended]; next && next.end < begin; next = byEnd[ended]) {
-        highest = Math.max(highest, next.number);
-        ended += 1;
-      }
-      return number < highest
-        ? [`${number} was given to a visit that began after ${highest} was answered`]
-        : [];
-    });
+  for (const { begin, number } of byBegin) {
+    for (let next = byEnd[ended]; next && next.end < begin; next = byEnd[ended]) {
+      highest = Math.max(highest, next.number);
+      ended += 1;
+    }
+    if (number < highest) {
+      wrong.push(`${number} was given to a visit that began after ${highest} was answered`);
+    }
+  }
+}
+
+/**
+ * Each number that no answer has must be one that a visit without an answer got: one that had begun before any higher
+ * number was answered. The lowest missing number goes to the visit that began first, which is possible if anything is.
+ *
+ * @returns how many are missing.
+ */
+function findMissing(visits: Visit[], open: number[], wrong: string[]): number {
+  const begins = Float64Array.from(open).sort();
+  let missing = 0;
+  for (const { from, to, before } of findGaps(visits)) {
+    missing += to - from + 1;
+    const last = begins[missing - 1];
+    if (last !== undefined && last <= before) continue;
+    const what = from === to ? `${from} is` : `${from} to ${to} are`;
+    wrong.push(`${what} missing, and too few visits without an answer had begun by then`);
+  }
+  return missing;
+}
+
+/** The numbers that no answer has, and when the first higher one was answered; the lowest first. */
+function findGaps(visits: Visit[]): { from: number; to: number; before: number }[] {
+  const gaps: { from: number; to: number; before: number }[] = [];
+  const descending = visits.toSorted((a, b) => b.number - a.number);
+  let before = Number.POSITIVE_INFINITY;
+  for (const [i, { number, end }] of descending.entries()) {
+    before = Math.min(before, end);
+    const lower = descending[i + 1]?.number ?? 0;
+    if (number - lower > 1) gaps.push({ from: lower + 1, to: number - 1, before });
+  }
+  return gaps.reverse();
 }

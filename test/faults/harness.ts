@@ -42,7 +42,7 @@ export type ServiceOptions = AppOptions & { backing?: Record<string, string> };
 export async function startService(options: ServiceOptions = {}): Promise<Service> {
   const socketPath = join(temporaryDirectory(), 'app.sock');
   const { app, env } = await startAppWithBacking({ ...options, env: { ...options.env, LISTEN: socketPath } });
-  const nginx = await startNginx(socketPath);
+  const nginx = await startNginx(socketPath, { entryPoint: true });
   return { app, env, nginx, ...createTrial({ port: nginx.port }) };
 }
 
@@ -118,7 +118,7 @@ export function expectInTime(times: Time[]): void {
 }
 
 /** Waits until a worker answers that is none of the given ones; resolves to the milliseconds that it took. */
-export async function waitForSuccessor(app: App, before: number[], limit = 10_000): Promise<number> {
+export async function waitForSuccessor(app: App, before: number[], limit = 60_000): Promise<number> {
   const begin = performance.now();
   const answers = async () => workerOf(await request(app.address, '/livez', { timeout: 5_000 }));
   await waitFor(async () => !before.includes(await answers()), 'a new worker to answer', limit);

@@ -12,6 +12,7 @@ import { malformed } from './malformed.ts';
 import { addRow } from './table.ts';
 
 const minute = 60_000;
+const limit = 5 * minute; // for a machine that is busy with other things
 
 afterEach(stopAll, minute);
 
@@ -49,7 +50,7 @@ test(
       await stopAll();
     }
   },
-  minute,
+  limit,
 );
 
 test(
@@ -113,7 +114,7 @@ test(
     expect(verdict.wrong).toEqual([]); // what the aborting ones asked for may have been done
     expect(most).toBeGreaterThan(baseline + 2_200);
   },
-  minute,
+  limit,
 );
 
 test(
@@ -157,5 +158,5 @@ test(
     expect(refused).toBe(ids.length);
     expect(verdict).toEqual({ wrong: [], unacknowledged: 0 });
   },
-  minute,
+  limit,
 );

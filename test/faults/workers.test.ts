@@ -21,6 +21,7 @@ import { countFailed } from './load.ts';
 import { addRow } from './table.ts';
 
 const minute = 60_000;
+const limit = 5 * minute; // for a machine that is busy with other things
 
 afterEach(stopAll, minute);
 
@@ -59,7 +60,7 @@ test(
     expect(restarts).toBe(kills);
     expectInTime(times);
   },
-  3 * minute,
+  limit,
 );
 
 test(
@@ -90,7 +91,7 @@ test(
     });
     expectExact(report, verdict);
   },
-  2 * minute,
+  limit,
 );
 
 test(
@@ -136,7 +137,7 @@ test(
     expectInTime(times);
     expect(verdict.wrong).toEqual([]); // done, and the answer was lost, is right
   },
-  2 * minute,
+  limit,
 );
 
 test(
@@ -171,7 +172,7 @@ test(
     }
     expect(sent).toBeGreaterThanOrEqual(100_000);
   },
-  4 * minute,
+  limit,
 );
 
 test(
@@ -210,7 +211,7 @@ test(
     expectExact(report, verdict);
     expectInTime(times);
   },
-  2 * minute,
+  limit,
 );
 
 /** A copy of the compiled service whose code may be broken. */
@@ -266,7 +267,7 @@ test(
     expect(doomed.output().trimEnd().split('\n').at(-1)).toContain('a bad deploy');
     expectExact(report, verdict);
   },
-  2 * minute,
+  limit,
 );
 
 type Ending = { name: string; end(app: App): void; code: number | null };
@@ -321,7 +322,7 @@ test(
     expect(code).toBe(1);
     expect(workers.some(isRunning)).toBe(false);
   },
-  2 * minute,
+  limit,
 );
 
 /** How many connections the workers of an app at a port have accepted. */

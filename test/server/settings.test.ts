@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
-import { settings } from '../../src/server/config.ts';
+import { serverSettings } from '../../src/server/config.ts';
 
 test('the table in docs/settings.md is the one in the code', () => {
   const page = readFileSync('docs/settings.md', 'utf8');
@@ -11,7 +11,7 @@ test('the table in docs/settings.md is the one in the code', () => {
     .split('\n')
     .map((row) => row.split(/(?<!\\)\|/).map((cell) => cell.trim()));
   expect(rows.map(([, name, value, meaning]) => [name, value, meaning])).toEqual(
-    Object.values(settings).map(({ name, default: value, meaning }) => [
+    Object.values(serverSettings).map(({ name, default: value, meaning }) => [
       `\`${name}\``,
       value === undefined ? '' : `\`${value}\``,
       meaning,

@@ -3,7 +3,7 @@ import { statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
-import { spawnApp, startApp } from '../support/app.ts';
+import { type App, spawnApp, startApp } from '../support/app.ts';
 import { startLoad } from '../support/load.ts';
 import {
   childrenOf,
@@ -19,6 +19,8 @@ import { copyWithTestService } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
+
+const graceful = { code: 0, signal: null };
 
 /** Makes the primary tell of each fork. */
 function announceForks(): string[] {
@@ -105,6 +107,43 @@ test('a stop between two tries to start ends at once', async () => {
   app.kill('SIGTERM');
   expect((await app.exited).signal).toBeNull();
   expect(app.log().filter(({ msg }) => /died before/.test(msg))).toHaveLength(4);
+});
+
+test('SIGTERM while the host of LISTEN is looked up is the end, before any fork', async () => {
+  const file = join(temporaryDirectory(), 'slow-lookup.cjs');
+  writeFileSync(
+    file,
+    `require('node:dns/promises').lookup = () => {
+       console.log('looks up');
+       return new Promise((resolve) => setTimeout(resolve, 60_000, { address: '127.0.0.1', family: 4 }));
+     };`,
+  );
+  const app = await spawnApp({
+    env: { LISTEN: `slow.example:${await freePort()}` },
+    nodeArguments: ['--require', file, ...announceForks()],
+  });
+  await waitFor(() => /looks up/.test(app.output()), 'the lookup');
+  app.kill('SIGTERM');
+  expect(await app.exited).toEqual({ code: 0, signal: null });
+  expect(app.output()).not.toContain('forked');
+});
+
+test.each([
+  ['SIGTERM', (app: App) => app.kill('SIGTERM'), graceful],
+  ['Ctrl-C', (app: App) => process.kill(-app.pid, 'SIGINT'), graceful],
+  ['the death of the primary', (app: App) => app.kill('SIGKILL'), { code: null, signal: 'SIGKILL' }],
+])('%s in the middle of the boot of the workers leaves none', async (_, end, exit) => {
+  const copy = copyRepository('dist');
+  const code = "console.log('boots'); await new Promise((resume) => setTimeout(resume, 60_000));";
+  writeFileSync(join(copy, 'dist/server/worker.js'), code);
+  const entry = join(copy, 'dist/main.js');
+  const app = await spawnApp({ env: { WEB_CONCURRENCY: '2' }, entry, group: true });
+  await waitFor(() => app.output().match(/^boots$/gm)?.length === 2, 'the boot of both');
+  const workers = app.workers();
+  expect(workers).toHaveLength(2);
+  end(app);
+  await waitFor(() => !workers.some(isRunning), 'the end of the workers', 10_000);
+  expect(await app.exited).toEqual(exit);
 });
 
 test('a file that is no socket where LISTEN points to is refused, and left as it was', async () => {

@@ -1,10 +1,12 @@
+import { writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type App, startApp } from '../support/app.ts';
 import { expectFlawless, judgeLoad, startLoad } from '../support/load.ts';
 import { childrenOf, isRunning, stopAll, temporaryDirectory, titleOf } from '../support/processes.ts';
 import { request, workerOf } from '../support/requests.ts';
-import { waitFor } from '../support/wait.ts';
+import { delay, waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
@@ -105,3 +107,44 @@ test.each([1, 3])(
     expect(childrenOf(app.pid)).toHaveLength(count);
   },
 );
+
+/** Code that runs in every process of the app before its own. */
+function preload(code: string): string[] {
+  const file = join(temporaryDirectory(), 'preload.cjs');
+  writeFileSync(file, code);
+  return ['--require', file];
+}
+
+test('a stop sends one SIGTERM to a worker, however often it is asked for', async () => {
+  const nodeArguments = preload(
+    `if (require('node:cluster').isWorker) process.on('SIGTERM', () => console.log('SIGTERM received'));`,
+  );
+  const app = await startApp({ env: { WEB_CONCURRENCY: '1' }, nodeArguments });
+  const client = connect((app.address as { port: number }).port, '127.0.0.1');
+  client.write('GET /livez HTTP/1.1\r\nHo'); // a worker waits for the rest
+  await request(app.address, '/livez'); // accepted after it
+  for (let times = 1; times <= 3; times++) {
+    app.kill('SIGTERM');
+    await waitFor(() => /SIGTERM received/.test(app.output()), 'the signal');
+    await delay(50);
+  }
+  client.end('st: here\r\n\r\n');
+  expect(await app.exited).toEqual({ code: 0, signal: null });
+  expect(app.output().match(/SIGTERM received/g)).toHaveLength(1);
+});
+
+test('while the system cannot fork, the other workers go on, and the missing one comes later', async () => {
+  const nodeArguments = preload(
+    `const { execPath } = process;
+     process.on('SIGUSR2', () => { process.execPath = process.execPath === execPath ? '/missing' : execPath; });`,
+  );
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, nodeArguments });
+  const [first, other] = app.workers() as [number, number];
+  app.kill('SIGUSR2');
+  process.kill(first, 'SIGKILL');
+  await app.waitForLog(/died before it listened \(spawn \/missing ENOENT\)/, { nth: 3 });
+  expect(app.workers()).toEqual([other]);
+  expect(await request(app.address, '/livez')).toMatchObject({ status: 200 });
+  app.kill('SIGUSR2');
+  await waitFor(() => app.workers().length === 2, 'the second worker');
+});

@@ -1,4 +1,4 @@
-/** What the load of a test has asked and got, in a form that the app's own test/app/visit.ts can judge. */
+/** What the load of a test has asked and got, in a form that the app's own judge (judgement.ts) understands. */
 
 /** One request and what became of it. `begin` and `end` are milliseconds of one clock that never goes back. */
 export interface Exchange {

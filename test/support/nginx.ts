@@ -3,11 +3,21 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join, parse } from 'node:path';
-import { atEnd, type Running, root, startProcess, temporaryDirectory } from './processes.ts';
+import {
+  atEnd,
+  childrenOf,
+  killIfRunning,
+  type Running,
+  root,
+  startProcess,
+  temporaryDirectory,
+} from './processes.ts';
 import { freePort } from './requests.ts';
 import { waitFor } from './wait.ts';
 
 export interface Nginx extends Running {
+  /** Of the master process. */
+  readonly pid: number;
   readonly port: number;
   /** The file with the configuration that was substituted. */
   readonly configuration: string;
@@ -43,23 +53,31 @@ export function writeNginxConfiguration(to: {
   replace('root /srv/static;', 1, `root ${to.files ?? join(root, 'src/app/static')};`);
   // Node's pipes are sockets, which cannot be opened by their names in /dev.
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
-  replace(' /tmp/nginx', 6, ` ${to.directory}/nginx`);
+  replace(' /tmp/nginx', 7, ` ${to.directory}/nginx`);
   const file = join(to.directory, 'nginx.conf');
   writeFileSync(file, text);
   return file;
 }
 
-/** nginx with deploy/nginx.conf in front of the app on the given socket. */
+/**
+ * nginx with deploy/nginx.conf in front of the app on the given socket. `entryPoint`: started by the image's entry point,
+ * which passes on the signals that kill() sends.
+ */
 export async function startNginx(
   socketPath: string,
-  options: { port?: number; files?: string } = {},
+  options: { port?: number; files?: string; entryPoint?: boolean } = {},
 ): Promise<Nginx> {
   const directory = temporaryDirectory();
   const port = options.port ?? (await freePort());
   const configuration = writeNginxConfiguration({ ...options, port, socketPath, directory });
-  const nginx = startProcess('nginx', nginxArguments(configuration, directory));
+  const command = ['nginx', ...nginxArguments(configuration, directory)];
+  if (options.entryPoint) command.unshift(join(root, 'deploy/docker-entrypoint.sh'));
+  const nginx = startProcess(command[0] as string, command.slice(1), {
+    env: { ...process.env, CLOSING_FILE: `${directory}/nginx-closing` },
+    group: true,
+  });
   atEnd(async () => {
-    nginx.kill('SIGTERM');
+    killIfRunning(-nginx.pid, 'SIGKILL');
     await nginx.exited;
   });
   await waitFor(() => accepts(port), 'nginx to listen').catch((error) => {
@@ -67,6 +85,7 @@ export async function startNginx(
   });
   return {
     ...nginx,
+    pid: options.entryPoint ? (childrenOf(nginx.pid)[0] as number) : nginx.pid,
     port,
     configuration,
     accessLog: () =>

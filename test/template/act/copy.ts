@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { cloneWorkingTree, git } from '../../support/repository.ts';
 
 export interface Run {
@@ -54,13 +54,7 @@ export class Copy {
 
   /** Keeps one of the suites that start real processes: their time is spent where they are the matter. */
   thin(): this {
-    for (const suite of suites) {
-      const folder = join(this.folder, suite);
-      for (const file of readdirSync(folder)) {
-        if (file.endsWith('.test.ts') && file !== 'start.test.ts') rmSync(join(folder, file));
-      }
-    }
-    return this;
+    return this.#removeTests('start.test.ts');
   }
 
   /**
@@ -68,8 +62,7 @@ export class Copy {
    * packages for development those alone that are needed then.
    */
   shorten(): this {
-    for (const suite of suites) rmSync(join(this.folder, suite), { recursive: true });
-    mkdirSync(join(this.folder, 'test/server'));
+    this.#removeTests();
     this.write(oneTest, testThatExpects(1));
     this.write('.devcontainer/devcontainer.json', '{ "image": "node:26-trixie-slim" }\n');
     return this.#reduce(
@@ -96,6 +89,18 @@ export class Copy {
       test: 'true',
       start: `node -e "${start}"`,
     });
+  }
+
+  /** Removes what `npm test` runs, but for what is kept; the suites of containers need the files beside it. */
+  #removeTests(kept?: string): this {
+    for (const suite of suites) {
+      for (const path of readdirSync(join(this.folder, suite), { encoding: 'utf8', recursive: true })) {
+        if (path.endsWith('.test.ts') && basename(path) !== kept && !path.startsWith('containers')) {
+          rmSync(join(this.folder, suite, path));
+        }
+      }
+    }
+    return this;
   }
 
   /** Keeps these packages for development, and changes these scripts. */

@@ -4,7 +4,10 @@ import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { startLoad } from '../../faults/load.ts';
-import { type App, freePort, request, startApp, stopAll, waitFor } from '../../support/processes.ts';
+import { type App, startApp } from '../../support/app.ts';
+import { stopAll } from '../../support/processes.ts';
+import { freePort, request } from '../../support/requests.ts';
+import { waitFor } from '../../support/wait.ts';
 import { type Bar, type Point, plot } from './plot.ts';
 import {
   type Stack,
@@ -174,7 +177,10 @@ test(
   async () => {
     const [{ port }] = stacks as [Stack];
     const rate = Math.round((bars[0]?.perSecond ?? 2_000) / 2);
-    const load = startLoad({ to: { port }, clients: connections, rate, visits: rate * 2 * seconds });
+    const load = startLoad({
+      ...{ to: { port }, request: { path: '/', headers: {} } },
+      ...{ busy: connections, pausing: 0, rate, requests: rate * 2 * seconds },
+    });
     const { p50, p99, max, ok, sent } = await load.ended;
     say();
     say(

@@ -2,18 +2,12 @@
 import { spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type App,
-  freePort,
-  nginxArguments,
-  type Redis,
-  request,
-  startApp,
-  startNginx,
-  startRedis,
-  temporaryDirectory,
-  waitFor,
-} from '../../support/processes.ts';
+import { type App, startApp } from '../../support/app.ts';
+import { nginxArguments, startNginx } from '../../support/nginx.ts';
+import { temporaryDirectory } from '../../support/processes.ts';
+import { type Redis, startRedis } from '../../support/redis.ts';
+import { freePort, request } from '../../support/requests.ts';
+import { waitFor } from '../../support/wait.ts';
 
 export interface Stack {
   name: string;

@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, jest, test as testAlone } from '@jest/globals';
 import { parse } from 'jsonc-parser';
 import type { Task, TaskExecution } from 'vscode';
-import { childrenOf, killIfRunning, request, waitFor } from '../../support/processes.ts';
+import { childrenOf, killIfRunning } from '../../support/processes.ts';
+import { request } from '../../support/requests.ts';
+import { waitFor } from '../../support/wait.ts';
 import { type Editor, processesIn, startEditor } from './editor.ts';
 
 jest.setTimeout(120_000);
@@ -206,7 +208,7 @@ test('the forwarded port is noticed and labelled, and its preview opens by itsel
 
 test('a mistake that is saved is listed as a problem, and no more when it is mended', async () => {
   // Not open in the editor: of what is open its own TypeScript would tell, not the task.
-  const file = 'src/answer.ts';
+  const file = 'src/app/page.ts';
   const path = join(editor.workspace, file);
   const text = readFileSync(path, 'utf8');
   writeFileSync(path, `${text}export const mistake: number = 'text';\n`);
@@ -218,12 +220,14 @@ test('a mistake that is saved is listed as a problem, and no more when it is men
   expect(await editor.call(({ state }) => state.compiled)).toEqual([false, true, false]);
 });
 
+/** A fast test, which the task "test" runs and the debugger stops in. */
+const oneTest = 'test/server/env.test.ts';
+
 function keepOneTest(): void {
-  const kept = 'test/unit/config.test.ts';
-  for (const folder of ['test/unit', 'test/service']) {
+  for (const folder of ['test/app', 'test/server', 'test/nginx']) {
     for (const file of readdirSync(join(editor.workspace, folder))) {
       const path = join(folder, file);
-      if (path.endsWith('.test.ts') && path !== kept) rmSync(join(editor.workspace, path));
+      if (path.endsWith('.test.ts') && path !== oneTest) rmSync(join(editor.workspace, path));
     }
   }
 }
@@ -374,7 +378,7 @@ async function expectStopInEachWorker(to: typeof here, line: number): Promise<nu
   }
   const ascending = (a: number, b: number) => a - b;
   expect(stops.map(({ pid }) => pid).sort(ascending)).toEqual(workers.sort(ascending));
-  for (const stop of stops) expect(stop).toMatchObject({ file: 'src/routes.ts', line });
+  for (const stop of stops) expect(stop).toMatchObject({ file: 'src/app/routes.ts', line });
   await goOn();
   for (const { status, headers } of await Promise.all(visits)) {
     expect(status).toBe(200);
@@ -395,11 +399,11 @@ async function waitForOthers(old: number[], wanted = 2): Promise<void> {
   );
 }
 
-const visit = 'await counter.hit(';
+const visit = 'await counter.visit(';
 let line: number;
 
 test('attached to the primary alone, a breakpoint in TypeScript stops in each worker', async () => {
-  line = await setBreakpoint('src/routes.ts', visit);
+  line = await setBreakpoint('src/app/routes.ts', visit);
   await startDebugging('attach');
   await expectStopInEachWorker(here, line);
 });
@@ -413,7 +417,7 @@ test('attached, it still does after SIGHUP', async () => {
 
 test('attached, it still does after a file was saved, in which the line has moved', async () => {
   const old = workersOf(await primary());
-  const file = 'src/routes.ts';
+  const file = 'src/app/routes.ts';
   await show(file, `// A line more.\n${readFileSync(join(editor.workspace, file), 'utf8')}`);
   await save(file);
   await waitForOthers(old);
@@ -493,7 +497,7 @@ test('launched, a breakpoint in TypeScript stops in each worker, after a reload 
   const [host, digits] = launchedAt.split(':') as [string, string];
   const to = { host, port: Number(digits) };
   await waitFor(() => isFree(to.port), `port ${to.port} to be free`, patience);
-  line = await setBreakpoint('src/routes.ts', visit);
+  line = await setBreakpoint('src/app/routes.ts', visit);
   await startDebugging('launch');
   await waitFor(() => request(to, '/livez'), 'the app to serve', patience);
   const workers = await expectStopInEachWorker(to, line);
@@ -514,13 +518,12 @@ test('launched, a breakpoint in TypeScript stops in each worker, after a reload 
 // ------------------------------------------------------------------------------------------------------- tests
 
 test('a test is debugged from its file', async () => {
-  const file = 'test/unit/config.test.ts';
   await editor.call(async ({ vscode }, name) => {
     const [uri] = await vscode.workspace.findFiles(name);
     await vscode.window.showTextDocument(uri as never);
-  }, file);
-  const inConfig = await setBreakpoint('src/config.ts', 'throw new ConfigError(');
+  }, oneTest);
+  const inEnv = await setBreakpoint('src/server/env.ts', 'throw new ConfigError(');
   await startDebugging('test file');
-  expect(await stopNumber(0)).toMatchObject({ file: 'src/config.ts', line: inConfig });
+  expect(await stopNumber(0)).toMatchObject({ file: 'src/server/env.ts', line: inEnv });
   await stopDebugging('stop');
 });

@@ -20,8 +20,10 @@ import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chromium, type Page } from 'playwright-core';
 import type * as vscode from 'vscode';
-import { freePort, isRunning, killIfRunning, titleOf, waitFor } from '../../support/processes.ts';
+import { isRunning, killIfRunning, titleOf } from '../../support/processes.ts';
 import { cloneWorkingTree } from '../../support/repository.ts';
+import { freePort } from '../../support/requests.ts';
+import { waitFor } from '../../support/wait.ts';
 
 /** Where npm runs its scripts: the root of the repository. */
 const root = process.cwd();

@@ -1,0 +1,79 @@
+import { readdirSync } from 'node:fs';
+import { expect, test } from '@jest/globals';
+import { read } from '../../pipeline/workflow.ts';
+
+const pages = [
+  ...['README.md', 'CONTRIBUTING.md', 'test/template/README.md'],
+  ...readdirSync('docs').map((name) => `docs/${name}`),
+];
+
+/** What a page tells its reader to type, as it stands there. */
+function commandsOf(page: string): string[] {
+  const quoted = read(page).matchAll(/`(?:[A-Z_]+=\S+ )?((?:npm|npx|docker|gh|deploy\/\w+)(?: [^`]*)?)`/g);
+  return [...quoted].flatMap(([, command]) => (command ?? '').split(' && '));
+}
+
+const workflow = '.github/workflows/pipeline.yml';
+const steps = '.github/pipeline.sh';
+const everything = '.ci/run';
+
+/** Where a job of the workflow, or something that one runs, does what a reader is told to type. */
+const runs: Record<string, [file: string, text: string]> = {
+  'npm ci': [workflow, 'run: npm ci && npm test\n'],
+  'npm test': [workflow, 'run: npm ci && npm test\n'],
+  'npm test -- routes': [workflow, 'run: npm ci && npm test\n'], // only the name of a file is the reader's
+  'npm test -- env': [workflow, 'run: npm ci && npm test\n'],
+  'npm start': [steps, 'npm start >'],
+  'npm run dev': ['test/server/development.test.ts', "startScript('dev'"],
+  'npm run format': [everything, ' npm run format\n'],
+  'npm run check': [workflow, ' npm run check\n'],
+  'npm run lint': [workflow, 'run: npm run tools && npm run lint\n'],
+  'npm run tools': [workflow, 'run: npm run tools && npm run lint\n'],
+  'npm run coverage': [workflow, 'run: npm run coverage\n'],
+  'npm run ci': ['test/template/act/copy.ts', "'run', '--silent', 'ci'"],
+  'npm run ci -- tag v1.2.3': ['test/template/act/scenarios.test.ts', "['tag', 'v1.2.3'"],
+  'npm run ci -- pull_request': ['test/template/act/scenarios.test.ts', "['pull_request'"],
+  'npm run test:containers': [steps, 'npm run test:containers'],
+  'npm run test:pipeline': [workflow, 'run: npm run test:pipeline\n'],
+  'npm run test:faults': [workflow, 'run: npm run test:faults\n'],
+  'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder .\n'],
+  'docker compose up --wait': ['test/containers/stack.test.ts', "['up', '--detach', '--wait', '--no-build']"],
+  'docker compose up --build --wait': [
+    'test/containers/devcontainer.test.ts',
+    "compose('up', '--build', '--detach', '--wait')",
+  ],
+  'docker compose down --volumes': ['test/containers/stack.test.ts', "['down', '--volumes']"],
+  'docker compose down': ['test/containers/devcontainer.test.ts', "compose('down')"],
+  'docker compose exec redis redis-admin': ['test/app/containers/redis.test.ts', "'redis-admin get visits'"],
+  'docker build --target single .': ['test/containers/single.test.ts', "'single')"],
+  'deploy/rollout': ['test/containers/stack.test.ts', "attempt('deploy/rollout'"],
+  'gh attestation verify oci://ghcr.io/OWNER/REPOSITORY:edge --repo OWNER/REPOSITORY': [
+    steps,
+    'gh attestation verify "oci://',
+  ],
+  'npm --prefix test/template ci': [everything, ' npm --prefix test/template ci\n'],
+  ...Object.fromEntries(
+    ['check', 'prose', 'copy', 'act', 'editor'].map((script) => {
+      const command = `npm --prefix test/template run ${script}`;
+      return [command, [everything, ` ${command}\n`]];
+    }),
+  ),
+};
+const byHand = [
+  'npm --prefix test/template run bench', // wants an idle machine
+  'npm install @koa/bodyparser', // an example of a package
+  'docker run --stop-timeout 60', // an option, not a command
+  'docker inspect', // what it does not show is tested
+];
+
+test.each(pages)('every command of %s is run by something', (page) => {
+  for (const command of commandsOf(page)) expect([...Object.keys(runs), ...byHand]).toContain(command);
+});
+
+test.each(Object.entries(runs))(
+  '%s is run where it is said to be, and still told',
+  (command, [file, text]) => {
+    expect(pages.flatMap(commandsOf)).toContain(command);
+    expect(read(file)).toContain(text);
+  },
+);
