@@ -547,7 +547,7 @@ async function logIn(redis, { username, pathname }, password) {
   return undefined;
 }
 
-/** Of the rules in redis.acl: keys as in `~visits:*`, commands as in `+incrby` and `+client|setinfo`; not categories. */
+/** Of the rules in redis.acl: keys as in `~name:*`, commands as in `+get` and `+client|setinfo`; not categories. */
 function neededRights() {
   const all = (read('src/app/redis.acl') ?? '')
     .replace(/^\s*#.*/gm, '')

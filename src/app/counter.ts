@@ -1,4 +1,4 @@
-import type { Batch } from './service.ts';
+import type { Context } from './service.ts';
 import type { Store } from './store.ts';
 
 /** What is counted: visits, each exactly once. */
@@ -16,7 +16,15 @@ export interface Counter {
  * A counter on a store. Visits that wait together are numbered together: the busier the worker, the fewer commands for
  * each visit. The store gives a repeated id its first number, so a batch whose outcome is unknown can be sent again.
  */
-export function createCounter(store: Pick<Store, 'allocate'>, batch: Batch): Counter {
-  const allocate = batch(store.allocate);
+export function createCounter(
+  store: Pick<Store, 'allocate'>,
+  { batch, metrics }: Pick<Context, 'batch' | 'metrics'>,
+): Counter {
+  const allocate = batch(async (ids: string[], deadline) => {
+    const begin = performance.now();
+    const numbers = await store.allocate(ids, deadline);
+    metrics.observe('db_client_operation', (performance.now() - begin) / 1000);
+    return numbers;
+  });
   return { visit: (id) => allocate(id, id) };
 }

@@ -19,11 +19,18 @@ interface AllocationResponse {
   numbers?: number[];
 }
 
-/** The count itself, in the primary. It does at once what Store.allocate promises. `window`: milliseconds. */
-export function createMemory(window: number, now: () => number = Date.now): (ids: string[]) => number[] {
+/** The count itself, in the primary. */
+export interface Memory {
+  /** Does at once what Store.allocate promises. */
+  allocate(ids: string[]): number[];
+  count(): number;
+}
+
+/** `window`: milliseconds. */
+export function createMemory(window: number, now: () => number = Date.now): Memory {
   let count = 0;
   const remembered = new Map<string, { number: number; until: number }>(); // the oldest first
-  return (ids) => {
+  function allocate(ids: string[]): number[] {
     for (const [id, { until }] of remembered) {
       if (until > now()) break;
       remembered.delete(id);
@@ -35,15 +42,16 @@ export function createMemory(window: number, now: () => number = Date.now): (ids
       remembered.set(id, { number: count, until: now() + window });
       return count;
     });
-  };
+  }
+  return { allocate, count: () => count };
 }
 
 /** In the primary: answers the allocations that arrive over one worker's channel. */
-export function answerAllocations(worker: Channel, allocate: (ids: string[]) => number[]): void {
+export function answerAllocations(worker: Channel, memory: Pick<Memory, 'allocate'>): void {
   worker.on('message', (request: AllocationRequest) => {
     if (request.type !== 'allocate') return;
     const response: AllocationResponse = { type: 'allocated', call: request.call };
-    if (Date.now() <= request.deadline) response.numbers = allocate(request.ids);
+    if (Date.now() <= request.deadline) response.numbers = memory.allocate(request.ids);
     worker.send?.(response, () => {}); // the worker may have died; its ids are remembered all the same
   });
 }

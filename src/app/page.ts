@@ -24,14 +24,18 @@ const page = (hits: number) => `<!doctype html>
   <meta name="viewport" content="width=device-width">
   <title>Visits</title>
   <link rel="icon" href="favicon.svg">
-  <style>
-    :root { color-scheme: light dark; font: 1.25rem system-ui, sans-serif; }
-    body { display: grid; place-content: center; min-height: 90vh; text-align: center; }
-    strong { display: block; font-size: 6rem; font-variant-numeric: tabular-nums; }
-  </style>
+  <link rel="stylesheet" href="page.css">
+  <script type="module" src="dashboard/live.js"></script> <!-- dashboard -->
 </head>
 <body>
-  <p>I've been seen <strong>${hits}</strong> times.</p>
+  <main>
+    <h1>I've been seen <strong id="hits">${hits}</strong> times.</h1>
+    <p><button type="button" id="pause" aria-pressed="false" disabled>Pause</button></p> <!-- dashboard -->
+    <p id="state" role="status"></p> <!-- dashboard -->
+    <p>Answered by worker ${process.pid}.</p>
+    <p>Add a route in <code>src/app/routes.ts</code>; the pages in <code>docs/</code> tell the rest.</p>
+    <p><a href="dashboard">Plots</a></p> <!-- dashboard -->
+  </main>
 </body>
 </html>
 `;

@@ -1,3 +1,4 @@
+import { answerHistory, createMemoryHistory } from './dashboard/memory-history.ts'; // dashboard
 import { answerAllocations, createMemory } from './memory-store.ts';
 import type { OpenPrimary } from './service.ts';
 
@@ -8,6 +9,10 @@ export const openPrimary: OpenPrimary = ({ config, log, deduplicationWindow }) =
     return () => {};
   }
   log.info('the count is kept in this process and is lost at its exit (set REDIS_URL to keep it)');
-  const allocate = createMemory(deduplicationWindow);
-  return (worker) => answerAllocations(worker, allocate);
+  const memory = createMemory(deduplicationWindow);
+  const history = createMemoryHistory(memory.count); // dashboard
+  return (worker) => {
+    answerAllocations(worker, memory);
+    answerHistory(worker, history); // dashboard
+  };
 };

@@ -67,6 +67,11 @@ const allocate = defineScript({
   transformReply: undefined as unknown as () => number[],
 });
 
+/** What else the app asks of Redis goes over the same connection. */
+export interface RedisStore extends Store {
+  client: Pick<ReturnType<typeof createClient>, 'get' | 'xAdd' | 'xRange'>;
+}
+
 interface Credentials {
   /** By default that of the file, and without a file that of the URL. */
   password?: string | undefined;
@@ -80,7 +85,7 @@ interface Credentials {
 export function openRedisStore(
   url: string,
   { log, deduplicationWindow, ...options }: { log: Log; deduplicationWindow: number } & Credentials,
-): Store {
+): RedisStore {
   let lastLogged: 'back' | 'away' = 'back';
   let clockOffset = 0; // milliseconds by which Redis' clock is ahead of ours, as of its last answer
   // What the client reads in a URL comes before its options, so the URL goes there without user and password.
@@ -126,6 +131,7 @@ export function openRedisStore(
   }
 
   return {
+    client,
     async allocate(ids, deadline) {
       const numbers = await run(ids, deadline);
       if (numbers.length === 0) throw new Error('the ids reached Redis after their deadline');

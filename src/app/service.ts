@@ -4,6 +4,7 @@
  */
 import type Router from '@koa/router';
 import { createCounter } from './counter.ts';
+import { openDashboard } from './dashboard/dashboard.ts'; // dashboard
 import { createRoutes } from './routes.ts';
 import type { appSettings } from './settings.ts';
 import type { Store } from './store.ts';
@@ -23,8 +24,9 @@ export interface Service {
 /** What the server hands to the service. */
 export interface Context {
   /** The values of `appSettings`. */
-  config: Record<keyof typeof appSettings, string | undefined>;
+  config: { [Key in keyof typeof appSettings]: ReturnType<(typeof appSettings)[Key]['parse']> | undefined };
   log: Log;
+  metrics: Metrics;
   /** The channel to the primary process, where `openPrimary` answers. */
   primary: Channel;
   retry: Retry;
@@ -52,6 +54,36 @@ export type Retry = <Result>(attempt: (deadline: number) => Promise<Result>) => 
 export type Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
 ) => (id: string, item: Item) => Promise<Result>;
+
+/** What the server measures; `/metrics` has all of it. */
+export interface Metrics {
+  /** Adds one duration to a histogram of yours: `observe('db_query', 0.002)` is in `db_query_duration_seconds`. */
+  observe(name: string, seconds: number): void;
+  /** What this worker has measured under a name since its start. The server's own: `http_server_request`. */
+  read(name: string): Durations[];
+  /** The upper ends of the buckets of all histograms, in seconds. Above the last one is a bucket without an end. */
+  readonly bounds: number[];
+  /** What happened to the workers of this instance lately, the oldest first. */
+  events(): WorkerEvent[];
+}
+
+/** A histogram. It only grows. */
+export interface Durations {
+  /** Of `http_server_request`: `http_request_method`, `http_response_status_code` and `http_route`. */
+  labels: Record<string, string>;
+  /** How many durations fell into each bucket. */
+  counts: number[];
+  /** Seconds. */
+  sum: number;
+}
+
+export interface WorkerEvent {
+  /** Milliseconds since the epoch. */
+  at: number;
+  type: 'started' | 'reloaded' | 'recycled' | 'died';
+  /** Its process id; 0: all workers. */
+  worker: number;
+}
 
 type Write = { (message: string): void; (fields: object, message: string): void };
 
@@ -86,12 +118,21 @@ declare module 'koa' {
  */
 export async function openService(context: Context): Promise<Service> {
   const store = await openStore(context);
-  const counter = createCounter(store, context.batch);
+  const counter = createCounter(store, context);
+  const router = createRoutes(counter);
+  const dashboard = await openDashboard(context, store); // dashboard
+  router.use(dashboard.router.routes()); // dashboard
   return {
-    router: createRoutes(counter),
+    router,
     ready: store.ready,
-    drain() {},
-    close: store.close,
+    drain() {
+      // End what would never end by itself.
+      dashboard.drain(); // dashboard
+    },
+    async close() {
+      await dashboard.close(); // dashboard
+      await store.close();
+    },
   };
 }
 

@@ -1,3 +1,5 @@
+import { dashboardSetting } from './dashboard/setting.ts'; // dashboard
+
 /**
  * Your environment variables. `parse` gets the text that a variable has, and throws an error that says what would be
  * right. `default` is written as in the environment; undefined: the value may be absent. The value of a `secret` setting
@@ -35,6 +37,7 @@ export const appSettings = {
     meaning: 'file with that password, if `REDIS_PASSWORD` is not set; read at each connection',
     parse: (text: string): string => text,
   },
+  dashboard: dashboardSetting, // dashboard
 };
 
 function isDecodable({ username, password }: URL): boolean {

@@ -3,6 +3,7 @@ import { METHODS } from 'node:http';
 import Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
 import type { Log, Service } from '../app/service.ts';
+import type { WorkerMetrics } from './metrics.ts';
 import { withinTime } from './retry.ts';
 
 /** Milliseconds in which a service must say that it is ready: fewer than the image's health check waits. */
@@ -16,7 +17,7 @@ export interface HttpApp {
 }
 
 /** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
-export function createHttpApp(service: Service): HttpApp {
+export function createHttpApp(service: Service, metrics: Pick<WorkerMetrics, 'middleware'>): HttpApp {
   const koa = new Koa();
   const router = new Router({ methods: METHODS }); // all are known, so a wrong one is answered 405 and never 501
   let stopping = false;
@@ -34,6 +35,7 @@ export function createHttpApp(service: Service): HttpApp {
   });
   router.use(service.router.routes());
 
+  koa.use(metrics.middleware);
   koa.use(refuseMalformed);
   koa.use(identifyRequest);
   koa.use(router.routes());

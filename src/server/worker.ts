@@ -5,6 +5,7 @@ import { createHttpApp, logFailures } from './http-app.ts';
 import { createHttpServer } from './http-server.ts';
 import type { Log } from './log.ts';
 import type { FromWorker } from './messages.ts';
+import { createMetrics } from './metrics.ts';
 import { batch, deduplicationWindow, retry } from './retry.ts';
 
 /** `instance`: all workers stop. `worker`: only this one does, and its successor listens already. */
@@ -22,9 +23,10 @@ export const maxHeartbeatInterval = 1_000;
  */
 export async function startWorker(config: Config, log: Log, primary: Channel): Promise<Stop> {
   const send = (message: FromWorker) => primary.send?.(message, () => {}); // main.ts notices a dead primary
-  const service = await openService({ config, log, primary, retry, batch, deduplicationWindow });
+  const metrics = createMetrics();
+  const service = await openService({ config, log, primary, metrics, retry, batch, deduplicationWindow });
 
-  const { koa, stopBeingReady } = createHttpApp(service);
+  const { koa, stopBeingReady } = createHttpApp(service, metrics);
   koa.proxy = 'path' in config.listen; // only nginx reaches a unix socket, so its X-Forwarded headers are true
   logFailures(koa, log);
 

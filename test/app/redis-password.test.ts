@@ -76,7 +76,7 @@ async function isReady(
 ): Promise<boolean> {
   const store = openRedisStore(url, { ...credentials, log, deduplicationWindow: 30_000 });
   try {
-    await waitFor(() => store.ready().then(() => true), 'the store to be ready', 500);
+    await waitFor(() => store.ready().then(() => true), 'the store to be ready', 20_000);
     return true;
   } catch {
     return false;

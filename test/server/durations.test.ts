@@ -15,9 +15,9 @@ const dockerfile = readFileSync('deploy/Dockerfile', 'utf8');
 const supervisord = readFileSync('deploy/supervisord.conf', 'utf8');
 const compose = parse(readFileSync('docker-compose.yml', 'utf8'), { merge: true });
 
-/** The value of a directive of nginx that is there once. */
+/** The value of a directive of nginx that is there once, but for 0: not at all. */
 function directive(name: string, text = nginx.replace(upstream, '')): number {
-  const values = [...text.matchAll(new RegExp(`\\b${name} (\\w+);`, 'g'))].map(([, value]) => value);
+  const values = [...text.matchAll(new RegExp(`\\b${name} ([1-9]\\w*);`, 'g'))].map(([, value]) => value);
   expect({ name, values }).toEqual({ name, values: [expect.any(String)] });
   return parseDuration(values[0]);
 }

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import type { Context } from 'koa';
 import type { Log, Service } from '../../src/app/service.ts';
 import { createHttpApp, logFailures, readyTimeout } from '../../src/server/http-app.ts';
+import { createMetrics } from '../../src/server/metrics.ts';
 import { Unavailable } from '../../src/server/retry.ts';
 import { type RequestOptions, request } from '../support/requests.ts';
 import { waitFor } from '../support/wait.ts';
@@ -38,7 +39,7 @@ async function serve(overrides: Partial<Service> = {}) {
   });
   router.get('/refused', (ctx) => ctx.throw(422, 'a date is missing'));
   const service: Service = { router, async ready() {}, drain() {}, async close() {}, ...overrides };
-  const { koa, stopBeingReady } = createHttpApp(service);
+  const { koa, stopBeingReady } = createHttpApp(service, createMetrics());
   koa.on('error', (error, ctx) => errors.push({ error, ctx }));
   const write = (level: string) => (fields: object, message: string) =>
     lines.push({ level, fields, message });

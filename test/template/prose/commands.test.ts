@@ -33,6 +33,10 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run ci': ['test/template/act/copy.ts', "'run', '--silent', 'ci'"],
   'npm run ci -- tag v1.2.3': ['test/template/act/scenarios.test.ts', "['tag', 'v1.2.3'"],
   'npm run ci -- pull_request': ['test/template/act/scenarios.test.ts', "['pull_request'"],
+  'npm run doctor': ['test/template/life/doctor.test.ts', "'run', '--silent', 'doctor'"],
+  'npm run doctor -- --verbose': ['test/template/life/doctor.test.ts', "'doctor', '--', '--verbose'"],
+  'npm run upgrade': ['test/template/life/upgrade.test.ts', "'run', '--silent', 'upgrade'"],
+  'npm run upgrade v1.2.0': ['test/template/life/upgrade.test.ts', "upgrade(['v"],
   'npm run test:containers': [steps, 'npm run test:containers'],
   'npm run test:pipeline': [workflow, 'run: npm run test:pipeline\n'],
   'npm run test:faults': [workflow, 'run: npm run test:faults\n'],
@@ -53,7 +57,7 @@ const runs: Record<string, [file: string, text: string]> = {
   ],
   'npm --prefix test/template ci': [everything, ' npm --prefix test/template ci\n'],
   ...Object.fromEntries(
-    ['check', 'prose', 'copy', 'act', 'editor'].map((script) => {
+    ['check', 'prose', 'life', 'copy', 'act', 'editor'].map((script) => {
       const command = `npm --prefix test/template run ${script}`;
       return [command, [everything, ` ${command}\n`]];
     }),

@@ -1,5 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { createClient } from 'redis';
-import type { Log, Retry } from './service.ts';
+import type { Context } from './service.ts';
 
 /** Polls: how many voted for what. A vote that is sent again under the same id is one vote. */
 export interface Polls {
@@ -9,11 +10,16 @@ export interface Polls {
   close(): Promise<void>;
 }
 
-export function openPolls(config: { redisUrl: string }, log: Log, retry: Retry): Polls {
+export async function openPolls({ config, log, retry }: Context): Promise<Polls> {
+  const url = new URL(config.redisUrl);
+  if (config.redisPasswordFile) {
+    url.password = encodeURIComponent((await readFile(config.redisPasswordFile, 'utf8')).trim());
+  }
   const client = createClient({
-    url: config.redisUrl,
+    url: url.href,
     disableOfflineQueue: true,
-    socket: { socketTimeout: 1_000 },
+    pingInterval: 400,
+    socket: { socketTimeout: 1_000, reconnectStrategy: () => 100 },
   });
   client.on('error', (err) => log.warn({ err }, 'Redis is away'));
   client.connect().catch((err) => log.error({ err }, 'the connection to Redis has ended'));

@@ -21,7 +21,7 @@ export interface Service {
 /** What the server hands to the service. */
 export interface Context {
   /** The values of `appSettings`. */
-  config: { redisUrl: string };
+  config: { redisUrl: string; redisPasswordFile: string | undefined };
   log: Log;
   /** The channel to the primary process, where `openPrimary` answers. */
   primary: Channel;
@@ -30,6 +30,11 @@ export interface Context {
   /** Milliseconds for which the same request may come again under the same id: from nginx, `retry` and `batch`. */
   deduplicationWindow: number;
 }
+
+/** Called once in the primary, before the first fork. What it returns is called with the channel of each new worker. */
+export type OpenPrimary = (
+  context: Pick<Context, 'config' | 'log' | 'deduplicationWindow'>,
+) => (worker: Channel) => void;
 
 /**
  * Calls `attempt` again, with growing pauses, until it succeeds or 2.5 s are over. It rejects with the answer 503 and
@@ -71,8 +76,8 @@ declare module 'koa' {
   }
 }
 
-export async function openService({ config, log, retry }: Context): Promise<Service> {
-  const polls = openPolls(config, log, retry);
+export async function openService(context: Context): Promise<Service> {
+  const polls = await openPolls(context);
   const { router, endStreams } = createRoutes(polls);
   return { router, ready: polls.ready, drain: endStreams, close: polls.close };
 }

@@ -8,4 +8,10 @@ export const appSettings = {
       return text;
     },
   },
+  redisPasswordFile: {
+    name: 'REDIS_PASSWORD_FILE',
+    default: undefined,
+    meaning: 'file with the password of the user in `REDIS_URL`',
+    parse: (text: string): string => text,
+  },
 };

@@ -1,6 +1,4 @@
-import type { Channel } from './service.ts';
+import type { OpenPrimary } from './service.ts';
 
 /** Nothing lives in the primary process. */
-export function openPrimary(): (worker: Channel) => void {
-  return () => {};
-}
+export const openPrimary: OpenPrimary = () => () => {};

@@ -30,6 +30,11 @@ export interface Context {
   deduplicationWindow: number;
 }
 
+/** Called once in the primary, before the first fork. What it returns is called with the channel of each new worker. */
+export type OpenPrimary = (
+  context: Pick<Context, 'config' | 'log' | 'deduplicationWindow'>,
+) => (worker: Channel) => void;
+
 /**
  * Calls `attempt` again, with growing pauses, until it succeeds or 2.5 s are over. It rejects with the answer 503 and
  * `Retry-After`. After `deadline`, as Date.now() counts, an attempt must change nothing: its client has that answer.

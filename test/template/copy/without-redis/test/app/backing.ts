@@ -1,0 +1,4 @@
+/** This service needs nothing beside it. */
+export async function startBacking(): Promise<Record<string, string>> {
+  return {};
+}
