@@ -19,7 +19,7 @@ output() { printf '%s\n' "$*" | tee -a "${GITHUB_OUTPUT:-/dev/null}"; }
 app=$(tr '[:upper:]' '[:lower:]' <<<"$REGISTRY/$REPOSITORY")
 nginx=$app/nginx
 redis=$app/redis
-services='app nginx redis' # each an image, and a variable with its name
+services=(app nginx redis) # each an image, and a variable with its name
 names="$app $nginx $redis"
 # What is built and tested here has a tag that never leaves this machine.
 candidate=$COMPOSE_PROJECT_NAME-candidate
@@ -85,7 +85,7 @@ build() {
     --set "app.cache-from=type=registry,ref=$app:edge" --set "app.tags=$APP_IMAGE" \
     --set "nginx.cache-from=type=registry,ref=$nginx:edge" --set "nginx.tags=$NGINX_IMAGE" \
     --set "redis.cache-from=type=registry,ref=$redis:edge" --set "redis.tags=$REDIS_IMAGE" \
-    $services
+    "${services[@]}"
 }
 
 pull_tested() {
@@ -114,7 +114,7 @@ push() {
   local service name tag pushed
   say "| $ARCH | digest | size | tested |" '
 | --- | --- | --- | --- |'
-  for service in $services; do
+  for service in "${services[@]}"; do
     name=${!service}
     tag=$name:sha-$COMMIT-$ARCH
     docker tag "$(tested_id "$service")" "$tag"
@@ -132,7 +132,7 @@ index() { # the tested images of all architectures under one digest; then the ta
   local service name arch sources
   say '| tag | digest |
 | --- | --- |'
-  for service in $services; do
+  for service in "${services[@]}"; do
     name=${!service}
     sources=()
     for arch in $ARCHES; do sources+=("$name@$(digest "$name:sha-$COMMIT-$arch")"); done

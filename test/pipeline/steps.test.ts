@@ -51,7 +51,7 @@ function makeRepository() {
     commit(tested = true): string {
       git('commit', '--quiet', '--allow-empty', '--message', 'change');
       const sha = git('rev-parse', 'HEAD');
-      for (const image of tested ? [name, `${name}/nginx`] : []) {
+      for (const image of tested ? [name, `${name}/nginx`, `${name}/redis`] : []) {
         const tag = `${registry.address}/${image}:sha-${sha}-${arch}`;
         const labels = [
           '--label',

@@ -8,7 +8,7 @@ jest.setTimeout(600_000);
 
 const arch = docker('version', '--format', '{{.Server.Arch}}');
 const name = 'some-owner/some-repository'; // Some-Owner/Some-Repository, as registries spell it
-const images = [name, `${name}/nginx`];
+const images = [name, `${name}/nginx`, `${name}/redis`];
 
 let registry: Registry;
 const copies: Copy[] = [];
@@ -81,7 +81,7 @@ describe('the true workflow, of an owner with capitals', () => {
   let copy: Copy;
   let sha: string;
 
-  test('tags the digest that was tested, of the app and of nginx', async () => {
+  test('tags the digest that was tested, of every image', async () => {
     copy = makeCopy().thin();
     sha = copy.commit();
     const startedFrom = watchStarts();
@@ -91,6 +91,7 @@ describe('the true workflow, of an owner with capitals', () => {
     for (const [service, repository] of [
       ['app', name],
       ['nginx', `${name}/nginx`],
+      ['redis', `${name}/redis`],
     ] as const) {
       const tags = await registry.tags(repository);
       expect(Object.keys(tags)).toEqual(['edge', `sha-${sha}`, `sha-${sha}-${arch}`]);
