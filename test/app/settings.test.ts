@@ -55,7 +55,7 @@ test('a password may have any character', () => {
 
 test('the table in docs/counter.md is the one in the code', () => {
   const rows = readFileSync('docs/counter.md', 'utf8').split('\n');
-  for (const { name, meaning } of Object.values(appSettings)) {
-    expect(rows).toContain(`| \`${name}\` |  | ${meaning} |`);
+  for (const { name, default: value, meaning } of Object.values(appSettings)) {
+    expect(rows).toContain(`| \`${name}\` | ${value ? `\`${value}\`` : ''} | ${meaning} |`);
   }
 });
