@@ -209,7 +209,7 @@ async function checkPort() {
   if (container?.folder === root) return [];
   if (list.some(({ devContainerOf }) => devContainerOf === root)) return []; // its editor forwards the port
   const user = container ? { name: `the container ${container.name}` } : await listener(port);
-  if (user?.folder?.startsWith(root)) return []; // npm start
+  if (`${user?.folder}/`.startsWith(`${root}/`)) return []; // npm start
   const stop = container ? `docker stop ${container.name}` : user ? `kill ${user.pid}` : 'end that process';
   const what = `Port ${port} is taken by ${user?.name ?? 'a process that cannot be seen from here'}.`;
   const why = 'docker compose up and npm start listen there.';
