@@ -382,7 +382,7 @@ function checkOwners() {
   const why = 'npm ci, tsc and git write there.';
   const chown = (folder) => `chown -R ${uid} ${foreign.map((path) => quote(join(folder, path))).join(' ')}`;
   const mend = inDevContainer
-    ? `on the host: docker exec --user root ${hostname()} ${chown(root)}`
+    ? `on the host: docker exec --privileged --user root ${hostname()} ${chown(root)}` // the container has no capabilities
     : `sudo ${chown('.')}`;
   return [fault(what, why, mend)];
 }
@@ -475,7 +475,7 @@ async function checkRedis() {
   const user = decodeURIComponent(url.username) || 'default';
   if (refusal) {
     const mend = isComposes
-      ? 'on the host: docker compose up --detach --force-recreate redis app'
+      ? 'on the host: docker compose restart redis'
       : `set another REDIS_URL, and try it: redis-cli -u "$REDIS_URL" ping`;
     return [fault(`Redis at ${where} refuses the user ${user}: ${refusal}.`, why, mend)];
   }
