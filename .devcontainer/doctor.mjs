@@ -209,7 +209,7 @@ async function checkPort() {
   if (container?.folder === root) return [];
   if (list.some(({ devContainerOf }) => devContainerOf === root)) return []; // its editor forwards the port
   const user = container ? { name: `the container ${container.name}` } : await listener(port);
-  if (user?.folder?.startsWith(root)) return []; // npm start
+  if (`${user?.folder}/`.startsWith(`${root}/`)) return []; // npm start
   const stop = container ? `docker stop ${container.name}` : user ? `kill ${user.pid}` : 'end that process';
   const what = `Port ${port} is taken by ${user?.name ?? 'a process that cannot be seen from here'}.`;
   const why = 'docker compose up and npm start listen there.';
@@ -382,7 +382,7 @@ function checkOwners() {
   const why = 'npm ci, tsc and git write there.';
   const chown = (folder) => `chown -R ${uid} ${foreign.map((path) => quote(join(folder, path))).join(' ')}`;
   const mend = inDevContainer
-    ? `on the host: docker exec --user root ${hostname()} ${chown(root)}`
+    ? `on the host: docker exec --privileged --user root ${hostname()} ${chown(root)}` // the container has no capabilities
     : `sudo ${chown('.')}`;
   return [fault(what, why, mend)];
 }
@@ -475,7 +475,7 @@ async function checkRedis() {
   const user = decodeURIComponent(url.username) || 'default';
   if (refusal) {
     const mend = isComposes
-      ? 'on the host: docker compose up --detach --force-recreate redis app'
+      ? 'on the host: docker compose restart redis'
       : `set another REDIS_URL, and try it: redis-cli -u "$REDIS_URL" ping`;
     return [fault(`Redis at ${where} refuses the user ${user}: ${refusal}.`, why, mend)];
   }
