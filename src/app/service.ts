@@ -60,9 +60,9 @@ export interface Metrics {
   observe(name: string, seconds: number): void;
   /** What this worker has measured under a name since its start. The server's own: `http_server_request`. */
   read(name: string): Durations[];
-  /** The upper ends of the buckets of all histograms, in seconds. Above the last one is a bucket without an end. */
+  /** The upper ends of the buckets, in seconds. One more bucket has no end. */
   readonly bounds: number[];
-  /** What happened to the workers of this instance lately, the oldest first. */
+  /** What happened to the workers lately, the oldest first. */
   events(): WorkerEvent[];
 }
 
@@ -86,7 +86,7 @@ export interface WorkerEvent {
 
 type Write = { (message: string): void; (fields: object, message: string): void };
 
-/** Writes one line; an error is logged in full as `{ err: error }`. */
+/** Writes one line; `{ err: error }` logs an error in full. */
 export interface Log {
   debug: Write;
   info: Write;
@@ -134,7 +134,7 @@ export async function openService(context: Context): Promise<Service> {
   };
 }
 
-/** Redis' client is half of the code that a worker loads, so it is loaded only where it is used. */
+/** Redis' client is half of a worker's code: it is loaded only where it is used. */
 async function openStore({ config, log, primary, deduplicationWindow }: Context): Promise<Store> {
   if (config.redisUrl === undefined) {
     const { openMemoryStore } = await import('./memory-store.ts');
