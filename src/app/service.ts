@@ -35,7 +35,7 @@ export interface Context {
   deduplicationWindow: number;
 }
 
-/** Called once in the primary, before the first fork. What it returns is called with the channel of each new worker. */
+/** Called once in the primary, before the first fork. What it returns is called with each new worker's channel. */
 export type OpenPrimary = (
   context: Pick<Context, 'config' | 'log' | 'deduplicationWindow'>,
 ) => (worker: Channel) => void;
@@ -48,7 +48,7 @@ export type Retry = <Result>(attempt: (deadline: number) => Promise<Result>) => 
 
 /**
  * The same for requests that can share one command: items that wait together are committed together, one batch at a
- * time. Calls with the same id, while one of them waits, share its result.
+ * time. A call whose id waits already shares its result.
  */
 export type Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
@@ -111,7 +111,7 @@ declare module 'koa' {
 }
 
 /**
- * Called once in each worker, before it listens.
+ * Called in each worker before it listens.
  *
  * @throws if the worker can never serve. While Redis is only away for now, `ready` rejects instead.
  */
