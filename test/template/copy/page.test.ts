@@ -49,7 +49,7 @@ beforeAll(() => {
   }
   run('npm', 'ci', '--prefer-offline', '--no-audit', '--no-fund');
   run('npm', 'install', '--prefer-offline', '--no-audit', '--no-fund', '@koa/bodyparser');
-}, 300_000);
+}, 600_000);
 
 test('the code of the page is formatted and compiles', () => {
   run('npx', 'biome', 'check', 'src/app', 'test/app');
