@@ -31,7 +31,7 @@ export interface Context {
   primary: Channel;
   retry: Retry;
   batch: Batch;
-  /** Milliseconds for which the same request may come again under the same id: from nginx, `retry` and `batch`. */
+  /** Milliseconds for which a request may come again under the same id. */
   deduplicationWindow: number;
 }
 
@@ -42,14 +42,13 @@ export type OpenPrimary = (
 
 /**
  * Calls `attempt` again, with growing pauses, until it succeeds. After 2.5 s the request is answered 503 with
- * `Retry-After`. An attempt must change nothing after `deadline`, in the milliseconds of Date.now(): its client may have
- * that answer already.
+ * `Retry-After`. An attempt must change nothing after `deadline` (Date.now()): its client may have that answer already.
  */
 export type Retry = <Result>(attempt: (deadline: number) => Promise<Result>) => Promise<Result>;
 
 /**
  * The same for requests that can share one command: items that wait together are committed together, one batch at a
- * time, and each gets its own result. Calls with the same id, while one of them waits, share one item and its result.
+ * time. Calls with the same id, while one of them waits, share its result.
  */
 export type Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
@@ -96,9 +95,9 @@ export interface Log {
   fatal: Write;
 }
 
-/** One end of the IPC channel between the primary and a worker. The server's own messages share it: see `type`. */
+/** One end of the IPC channel between primary and worker. The server's messages share it, told apart by `type`. */
 export interface Channel {
-  // biome-ignore lint/suspicious/noExplicitAny: what arrives is told apart by its type
+  // biome-ignore lint/suspicious/noExplicitAny: of any type
   on(event: 'message', listener: (message: any) => void): unknown;
   send?(message: object, done?: (error: Error | null) => void): boolean;
   connected?: boolean;
@@ -126,7 +125,6 @@ export async function openService(context: Context): Promise<Service> {
     router,
     ready: store.ready,
     drain() {
-      // End what would never end by itself.
       dashboard.drain(); // dashboard
     },
     async close() {

@@ -1,50 +1,12 @@
 import { dashboardSetting } from './dashboard/setting.ts'; // dashboard
+import { storeSettings } from './store-settings.ts';
 
 /**
- * Your environment variables. `parse` gets the text that a variable has, and throws an error that says what would be
- * right. `default` is written as in the environment; undefined: the value may be absent. The value of a `secret` setting
- * is never shown.
+ * Your environment variables, each with its `name`, its `default` as it is written in the environment (undefined: the
+ * value may be absent) and its `meaning`. `parse` gets the text and throws an error that says what would be right. A
+ * `secret` value is never shown.
  */
 export const appSettings = {
-  redisUrl: {
-    name: 'REDIS_URL',
-    default: undefined,
-    meaning: 'where the count is kept; by default in the primary process, lost when it ends',
-    secret: true,
-    parse(text: string): string {
-      const url = URL.canParse(text) ? new URL(text) : undefined;
-      if (!url || !/^rediss?:$/.test(url.protocol) || !url.hostname) {
-        throw new Error('redis://[user[:password]@]host[:port][/database], or rediss:// for TLS');
-      }
-      if (!/^(\/\d*)?$/.test(url.pathname) || url.search || url.hash || !isDecodable(url)) {
-        throw new Error(
-          'a number as its database (redis://host/0), and REDIS_PASSWORD for a password with / ? # or %',
-        );
-      }
-      return text;
-    },
-  },
-  redisPassword: {
-    name: 'REDIS_PASSWORD',
-    default: undefined,
-    meaning: 'password of the user in `REDIS_URL`; any characters, unlike in the URL',
-    secret: true,
-    parse: (text: string): string => text,
-  },
-  redisPasswordFile: {
-    name: 'REDIS_PASSWORD_FILE',
-    default: undefined,
-    meaning: 'file with that password, if `REDIS_PASSWORD` is not set; read at each connection',
-    parse: (text: string): string => text,
-  },
+  ...storeSettings,
   dashboard: dashboardSetting, // dashboard
 };
-
-function isDecodable({ username, password }: URL): boolean {
-  try {
-    decodeURIComponent(username + password);
-    return true;
-  } catch {
-    return false;
-  }
-}
