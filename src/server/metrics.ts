@@ -27,69 +27,42 @@ export interface Snapshot {
   utilization: number;
 }
 
-export interface WorkerMetrics extends Metrics {
-  /** Times every request but those whose handler writes the answer itself, such as event streams. */
-  middleware: Middleware;
-  snapshot(): Snapshot;
-  /** To be called when the primary tells of an event. */
-  addEvents(news: WorkerEvent[]): void;
-}
+/** What the service sees of it is the type Metrics. */
+export class WorkerMetrics implements Metrics {
+  readonly bounds = bounds;
+  readonly #durations = new Map<string, Map<string, Durations>>(); // name → labels → histogram
+  readonly #events: WorkerEvent[] = [];
+  #measured = performance.eventLoopUtilization();
 
-export function createMetrics(): WorkerMetrics {
-  const durations = new Map<string, Map<string, Durations>>();
-  const events: WorkerEvent[] = [];
-  let measured = performance.eventLoopUtilization();
-
-  const histogram: Histogram = (name, key, labels) => {
-    const series = durations.get(name) ?? new Map<string, Durations>();
-    durations.set(name, series);
-    const found = series.get(key) ?? { labels: labels(), counts: emptyCounts(), sum: 0 };
-    series.set(key, found);
-    return found;
+  observe = (name: string, seconds: number): void => {
+    add(
+      this.#histogram(name, '', () => ({})),
+      seconds,
+    );
   };
 
-  return {
-    bounds,
-    observe: (name, seconds) =>
-      add(
-        histogram(name, '', () => ({})),
-        seconds,
-      ),
-    read: (name) => [...(durations.get(name)?.values() ?? [])],
-    events: () => events,
-    addEvents(news) {
-      events.push(...news);
-      events.splice(0, events.length - maxEvents);
-    },
-    snapshot() {
-      const before = measured;
-      measured = performance.eventLoopUtilization();
-      return {
-        durations: Object.fromEntries([...durations].map(([name, series]) => [name, [...series.values()]])),
-        memory: process.memoryUsage.rss(),
-        utilization: performance.eventLoopUtilization(measured, before).utilization,
-      };
-    },
-    middleware: measureRequests(histogram),
-  };
-}
+  read = (name: string): Durations[] => [...(this.#durations.get(name)?.values() ?? [])];
 
-/** The histogram of a name for one set of labels, which `key` tells apart. */
-type Histogram = (name: string, key: string, labels: () => Record<string, string>) => Durations;
+  events = (): WorkerEvent[] => this.#events;
 
-/** Measures each request until its answer is made; not those that answer as long as the client likes. */
-function measureRequests(histogram: Histogram): Middleware {
-  function observe(ctx: Context, status: number, seconds: number): void {
-    const method = methods.has(ctx.method) ? ctx.method : '_OTHER';
-    const route = String(ctx._matchedRoute ?? '');
-    const series = histogram('http_server_request', `${method} ${status} ${route}`, () => ({
-      http_request_method: method,
-      http_response_status_code: String(status),
-      http_route: route,
-    }));
-    add(series, seconds);
+  /** To be called when the primary tells of events. */
+  addEvents(news: WorkerEvent[]): void {
+    this.#events.push(...news);
+    this.#events.splice(0, this.#events.length - maxEvents);
   }
-  return async (ctx, next) => {
+
+  snapshot(): Snapshot {
+    const before = this.#measured;
+    this.#measured = performance.eventLoopUtilization();
+    return {
+      durations: Object.fromEntries([...this.#durations.keys()].map((name) => [name, this.read(name)])),
+      memory: process.memoryUsage.rss(),
+      utilization: performance.eventLoopUtilization(this.#measured, before).utilization,
+    };
+  }
+
+  /** Times every request but those whose handler writes the answer itself, such as event streams. */
+  middleware: Middleware = async (ctx, next) => {
     const begin = performance.now();
     let status = 500;
     try {
@@ -99,9 +72,28 @@ function measureRequests(histogram: Histogram): Middleware {
       status = (error as { status?: number }).status ?? 500;
       throw error;
     } finally {
-      if (ctx.respond !== false) observe(ctx, status, (performance.now() - begin) / 1000);
+      if (ctx.respond !== false) this.#observeRequest(ctx, status, (performance.now() - begin) / 1000);
     }
   };
+
+  #observeRequest(ctx: Context, status: number, seconds: number): void {
+    const method = methods.has(ctx.method) ? ctx.method : '_OTHER';
+    const route = String(ctx._matchedRoute ?? '');
+    const labels = () => ({
+      http_request_method: method,
+      http_response_status_code: String(status),
+      http_route: route,
+    });
+    add(this.#histogram('http_server_request', `${method} ${status} ${route}`, labels), seconds);
+  }
+
+  #histogram(name: string, key: string, labels: () => Record<string, string>): Durations {
+    const series = this.#durations.get(name) ?? new Map<string, Durations>();
+    this.#durations.set(name, series);
+    const found = series.get(key) ?? { labels: labels(), counts: emptyCounts(), sum: 0 };
+    series.set(key, found);
+    return found;
+  }
 }
 
 export const emptyCounts = (): number[] => Array(bounds.length + 1).fill(0);

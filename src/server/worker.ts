@@ -6,7 +6,7 @@ import { createHttpApp, logFailures } from './http-app.ts';
 import { createHttpServer } from './http-server.ts';
 import type { Log } from './log.ts';
 import type { FromPrimary, FromWorker } from './messages.ts';
-import { createMetrics } from './metrics.ts';
+import { WorkerMetrics } from './metrics.ts';
 import { batch, deduplicationWindow, retry, withinTime } from './retry.ts';
 
 /** `instance`: all workers stop. `worker`: only this one does, and its successor listens already. */
@@ -30,7 +30,7 @@ const files = fileURLToPath(new URL('../../src/app/static', import.meta.url));
  */
 export async function startWorker(config: Config, log: Log, primary: Channel): Promise<Stop> {
   const send = (message: FromWorker) => primary.send?.(message, () => {}); // main.ts notices a dead primary
-  const metrics = createMetrics();
+  const metrics = new WorkerMetrics();
   primary.on('message', (message: FromPrimary) => {
     if (message.type === 'worker-events') metrics.addEvents(message.events);
   });

@@ -7,7 +7,7 @@ import { answerAllocations, createMemory, openMemoryStore } from '../../src/app/
 import { countKey, openRedisStore } from '../../src/app/redis-store.ts';
 import type { Log } from '../../src/app/service.ts';
 import type { Store } from '../../src/app/store.ts';
-import { createMetrics } from '../../src/server/metrics.ts';
+import { WorkerMetrics } from '../../src/server/metrics.ts';
 import { batch } from '../../src/server/retry.ts';
 import { stopAll } from '../support/processes.ts';
 import { type Redis, startRedis } from '../support/redis.ts';
@@ -55,7 +55,7 @@ describe.each([
   async function open(workers: number): Promise<Counter[]> {
     await Promise.all(stores.map((store) => store.close()));
     stores = await openStores(workers);
-    return stores.map((store) => createCounter(store, { batch, metrics: createMetrics() }));
+    return stores.map((store) => createCounter(store, { batch, metrics: new WorkerMetrics() }));
   }
   afterAll(() => Promise.all(stores.map((store) => store.close())));
 
@@ -154,7 +154,7 @@ test('Redis forgets an id after the deduplication window, and never the count', 
 
 test('a Redis that has lost its scripts is told the script again', async () => {
   const [store] = (await openRedisStores(1)) as [Store];
-  const counter = createCounter(store, { batch, metrics: createMetrics() });
+  const counter = createCounter(store, { batch, metrics: new WorkerMetrics() });
   expect(await counter.visit(newId())).toBe(1);
   await redis.command('SCRIPT', 'FLUSH');
   expect(await counter.visit(newId())).toBe(2);

@@ -11,12 +11,13 @@ import { type Place, parseDuration, readPlaces, readRelations, total } from '../
 
 const nginx = readFileSync('deploy/nginx.conf', 'utf8').replaceAll(/#.*$/gm, '');
 const upstream = /upstream app \{[^}]*\}/.exec(nginx)?.[0] ?? '';
+const privatePort = /listen 8081;[\s\S]*/.exec(nginx)?.[0] ?? '';
 const dockerfile = readFileSync('deploy/Dockerfile', 'utf8');
 const supervisord = readFileSync('deploy/supervisord.conf', 'utf8');
 const compose = parse(readFileSync('docker-compose.yml', 'utf8'), { merge: true });
 
 /** The value of a directive of nginx that is there once, but for 0: not at all. */
-function directive(name: string, text = nginx.replace(upstream, '')): number {
+function directive(name: string, text = nginx.replace(upstream, '').replace(privatePort, '')): number {
   const values = [...text.matchAll(new RegExp(`\\b${name} ([1-9]\\w*);`, 'g'))].map(([, value]) => value);
   expect({ name, values }).toEqual({ name, values: [expect.any(String)] });
   return parseDuration(values[0]);
@@ -76,6 +77,8 @@ const durations: Record<string, Record<string, number>> = {
     '`proxy_send_timeout`': directive('proxy_send_timeout'),
     '`proxy_read_timeout`': directive('proxy_read_timeout'),
     '`proxy_next_upstream_timeout`': directive('proxy_next_upstream_timeout'),
+    'private port `proxy_connect_timeout`': directive('proxy_connect_timeout', privatePort),
+    'private port `proxy_read_timeout`': directive('proxy_read_timeout', privatePort),
   },
   'docker-compose.yml': { '`stop_grace_period`': parseDuration(compose.services.app.stop_grace_period) },
   'Dockerfile, three times': {

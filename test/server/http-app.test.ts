@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import type { Context } from 'koa';
 import type { Log, Service } from '../../src/app/service.ts';
 import { createHttpApp, logFailures, readyTimeout } from '../../src/server/http-app.ts';
-import { createMetrics } from '../../src/server/metrics.ts';
+import { WorkerMetrics } from '../../src/server/metrics.ts';
 import { Unavailable } from '../../src/server/retry.ts';
 import { type RequestOptions, request } from '../support/requests.ts';
 import { waitFor } from '../support/wait.ts';
@@ -40,7 +40,7 @@ async function serve(overrides: Partial<Service> = {}) {
   router.get('/refused', (ctx) => ctx.throw(422, 'a date is missing'));
   const service: Service = { router, async ready() {}, drain() {}, async close() {}, ...overrides };
   const { koa, stopBeingReady } = createHttpApp(service, {
-    metrics: createMetrics(),
+    metrics: new WorkerMetrics(),
     askMetrics: async () => 'numbers\n',
   });
   koa.on('error', (error, ctx) => errors.push({ error, ctx }));

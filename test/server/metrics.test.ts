@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
-import { bounds, createMetrics } from '../../src/server/metrics.ts';
+import { bounds, WorkerMetrics } from '../../src/server/metrics.ts';
 import { type App, startApp } from '../support/app.ts';
 import { sample } from '../support/judgement.ts';
 import { startNginx } from '../support/nginx.ts';
@@ -27,7 +27,7 @@ const ask = (app: App) => request(app.address, sample.path, { headers: sample.he
 const times = (n: number, what: () => Promise<unknown>) => Promise.all(Array.from({ length: n }, what));
 
 test('a duration falls into the bucket whose bound it does not exceed', () => {
-  const metrics = createMetrics();
+  const metrics = new WorkerMetrics();
   for (const seconds of [0.0005, 0.0006, 11]) metrics.observe('tried', seconds);
   const [{ counts, sum } = { counts: [], sum: 0 }] = metrics.read('tried');
   expect([counts[0], counts[1], counts.at(-1)]).toEqual([1, 1, 1]);

@@ -27,11 +27,15 @@ export class Streams<Own> {
   readonly #ends = new Set<() => void>();
   #draining = false;
 
-  /** Answers the request with a stream; `own` is told to `viewers`. Returns nothing if there are too many already. */
+  /** Answers the request with a stream; `own` is told to `viewers`. Returns nothing if there is none: see the status. */
   open(ctx: Context, own: Own): Viewer | undefined {
     ctx.set('Cache-Control', 'no-store');
     if (this.viewers.size >= maxViewers) {
       ctx.status = 204; // tells an EventSource not to come again
+      return undefined;
+    }
+    if (ctx.method === 'HEAD') {
+      ctx.status = 200;
       return undefined;
     }
     ctx.respond = false;

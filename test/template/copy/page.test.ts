@@ -34,7 +34,7 @@ beforeAll(() => {
   const door = readFileSync(join(copy, 'src/app/service.ts'), 'utf8');
   const [types = ''] = door.split(/^\/\*\*\n \* Called once in each worker/m);
   const kept = types
-    .replace(/^import .* from '\.\/.*';\n/gm, '')
+    .replace(/^import .* from '\.\/.*\n/gm, '')
     .replace(/^ {2}config: .*;$/m, '  config: { redisUrl: string; redisPasswordFile: string | undefined };');
   const imports = "import { openNotes } from './notes.ts';\nimport { createRoutes } from './routes.ts';\n";
   const service =
