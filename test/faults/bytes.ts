@@ -21,17 +21,53 @@ export async function sendBytes(to: Address, bytes: string, form: string): Promi
   const begin = now();
   const text = await readAnswers(to, bytes);
   const end = now();
-  const answers = text.split(/^(?=HTTP\/1\.[01] \d{3})/m).filter((answer) => answer.startsWith('HTTP/1.'));
-  const statuses = answers.map((answer) => answer.slice(9, 12));
+  const answers = splitAnswers(text);
+  if (answers.length === 0) {
+    return { statuses: ['none'], exchanges: [{ begin, end, error: 'no answer' }] };
+  }
   const exchanges = answers
-    .filter((_, i) => statuses[i] === '200')
-    .map((answer): Exchange => {
-      const split = answer.indexOf('\r\n\r\n');
-      const type = /^content-type: (.*?)\r$/im.exec(answer.slice(0, split + 1))?.[1];
-      if (type !== form) return { begin, end, error: `an answer of type ${type}` };
-      return { begin, end, status: 200, body: answer.slice(split + 4) };
+    .filter(({ status }) => status === '200')
+    .map(
+      ({ type, body }): Exchange =>
+        type === form
+          ? { begin, end, status: 200, body }
+          : { begin, end, error: `an answer of type ${type}` },
+    );
+  if (answers.some(({ bare }) => bare) && /\n\r?\n/.test(bytes)) {
+    exchanges.push({ begin, end, error: 'broken off' });
+  }
+  return { statuses: answers.map(({ status }) => status), exchanges };
+}
+
+interface Answer {
+  status: string;
+  type: string | undefined;
+  body: string;
+  /** Written by Node.js itself, which breaks the connection off, even while it serves what came first on it. */
+  bare: boolean;
+}
+
+/** One answer may follow the body of another without a line break between them. */
+function splitAnswers(text: string): Answer[] {
+  const answers: Answer[] = [];
+  for (let rest = text; rest.startsWith('HTTP/1.'); ) {
+    const split = rest.indexOf('\r\n\r\n') + 4;
+    const head = rest.slice(0, split < 4 ? rest.length : split);
+    const field = (name: string) => new RegExp(`^${name}: (.*?)\r$`, 'im').exec(head)?.[1];
+    // An answer to HEAD, too, says how long the body is, but has none.
+    const following = rest.slice(head.length);
+    const body = following.startsWith('HTTP/1.')
+      ? ''
+      : following.slice(0, Number(field('content-length') ?? 0));
+    answers.push({
+      status: head.slice(9, 12),
+      type: field('content-type'),
+      body,
+      bare: head[9] === '4' && field('date') === undefined,
     });
-  return { statuses: answers.length > 0 ? statuses : ['none'], exchanges };
+    rest = following.slice(body.length);
+  }
+  return answers;
 }
 
 /** Resolves to all that comes back until the server closes, or has nothing more to say. */

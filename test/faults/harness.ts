@@ -27,6 +27,7 @@ export interface Trial {
 
 export interface ServiceAtPort extends Trial {
   app: App;
+  nginx?: Nginx;
   /** What the app was started with; another instance is of the same service with it. */
   env: Record<string, string>;
 }

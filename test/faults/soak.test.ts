@@ -10,6 +10,7 @@ const long = process.env.FAULTS === 'long';
 const minutes = long ? 10 : 0.25;
 const growthBar = long ? 0.1 : 1;
 const recycledAfter = long ? 20_000 : 5_000; // requests
+const fewestRecycled = 3; // workers; a slow machine takes its time
 
 afterEach(stopAll, minute);
 
@@ -28,7 +29,9 @@ test(
     const load = service.startLoad({ rate });
     const begin = performance.now();
     const memory: number[] = [];
-    while (performance.now() - begin < minutes * minute) {
+    const countRecycled = () =>
+      app.log().filter(({ msg }) => /served its number of requests/.test(msg)).length;
+    while (performance.now() - begin < minutes * minute || countRecycled() < fewestRecycled) {
       const workers = app
         .workers()
         .map(residentMemory)
@@ -39,7 +42,6 @@ test(
     }
     const report = await load.stop();
     const verdict = await service.judge();
-    const restarts = app.log().filter(({ msg }) => /served its number of requests/.test(msg)).length;
     const average = (samples: number[]) => samples.reduce((sum, bytes) => sum + bytes, 0) / samples.length;
     const quarter = Math.floor(memory.length / 4); // the first warms up
     const growth = average(memory.slice(-quarter)) / average(memory.slice(quarter, 2 * quarter)) - 1;
@@ -47,13 +49,12 @@ test(
       row: '15',
       fault: `${minutes} minutes at ${rate} requests a second, workers recycled each ${recycledAfter}`,
       load: report,
-      restarts,
+      restarts: countRecycled(),
       verdict,
       seen: `memory ${(100 * growth).toFixed(1)} % from the second quarter to the last`,
     });
     expectExact(report, verdict);
     expect(growth).toBeLessThan(growthBar);
-    expect(restarts).toBeGreaterThan(2);
   },
   (minutes + 5) * minute,
 );
