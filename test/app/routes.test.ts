@@ -4,7 +4,7 @@ import { afterEach, expect, test } from '@jest/globals';
 import type { Counter } from '../../src/app/counter.ts';
 import { createRoutes } from '../../src/app/routes.ts';
 import { createHttpApp } from '../../src/server/http-app.ts';
-import { createMetrics } from '../../src/server/metrics.ts';
+import { WorkerMetrics } from '../../src/server/metrics.ts';
 import { Unavailable } from '../../src/server/retry.ts';
 import { type RequestOptions, request } from '../support/requests.ts';
 
@@ -25,7 +25,7 @@ async function serve(failure?: Error) {
   const router = createRoutes(counter);
   const { koa } = createHttpApp(
     { router, async ready() {}, drain() {}, async close() {} },
-    { metrics: createMetrics(), askMetrics: async () => '' },
+    { metrics: new WorkerMetrics(), askMetrics: async () => '' },
   );
   koa.silent = true;
   const listening = createServer(koa.callback());
