@@ -4,6 +4,7 @@ set -eu
 rm -rf coverage
 code=0
 COVERAGE_OF_PROCESSES=coverage/processes npm test -- --coverage || code=$?
+[ -d coverage/processes ] || exit $code
 
 # Some tests run a copy of dist (test/support/service.ts) with another app in it. The rest of it is the code that is here.
 for report in coverage/processes/*.json; do
