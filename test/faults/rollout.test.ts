@@ -16,7 +16,7 @@ test(
     const stack = await prepareStack(cloneRepository('Deploys'));
     await stack.compose(['up', '--detach', '--wait', '--build']);
     const trial = createTrial(stack.address);
-    const load = trial.startLoad();
+    const load = trial.startLoad({ rate: 300 }); // the new containers' starts need their share of the machine
     for (let deploy = 1; deploy <= times; deploy++) {
       await execute('deploy/rollout', [], { cwd: stack.directory, env: stack.environment });
       await stack.compose(['kill', '--signal', 'HUP', 'nginx']);
