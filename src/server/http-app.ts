@@ -18,15 +18,15 @@ export interface HttpApp {
 }
 
 interface Options {
-  metrics: Pick<WorkerMetrics, 'middleware'>;
+  metrics?: Pick<WorkerMetrics, 'middleware'>;
   /** Asks for the numbers of all workers, as Prometheus reads them. */
-  askMetrics(): Promise<string>;
+  askMetrics?: () => Promise<string>;
   /** The folder whose files are served, if nobody in front does. */
   files?: string | undefined;
 }
 
 /** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
-export function createHttpApp(service: Service, { metrics, askMetrics, files }: Options): HttpApp {
+export function createHttpApp(service: Service, { metrics, askMetrics, files }: Options = {}): HttpApp {
   const koa = new Koa();
   const router = new Router({ methods: METHODS }); // all are known, so a wrong one is answered 405 and never 501
   let stopping = false;
@@ -42,14 +42,10 @@ export function createHttpApp(service: Service, { metrics, askMetrics, files }: 
     await isReady();
     ctx.body = 'ready\n';
   });
-  // Numbers for Prometheus. nginx lets nobody have them but on its private port.
-  router.get('/metrics', async (ctx) => {
-    ctx.body = await askMetrics().catch((cause) => ctx.throw(503, 'no numbers now', { cause, expose: true }));
-    ctx.type = 'text/plain; version=0.0.4';
-  });
+  if (askMetrics) addMetrics(router, askMetrics);
   router.use(service.router.routes());
 
-  koa.use(metrics.middleware);
+  if (metrics) koa.use(metrics.middleware);
   koa.use(refuseMalformed);
   koa.use(identifyRequest);
   if (files) koa.use(serveFiles(files));
@@ -61,6 +57,14 @@ export function createHttpApp(service: Service, { metrics, askMetrics, files }: 
       stopping = true;
     },
   };
+}
+
+/** The numbers for Prometheus. nginx tells them on its private port alone. */
+function addMetrics(router: Router, askMetrics: () => Promise<string>): void {
+  router.get('/metrics', async (ctx) => {
+    ctx.body = await askMetrics().catch((cause) => ctx.throw(503, 'no numbers now', { cause, expose: true }));
+    ctx.type = 'text/plain; version=0.0.4';
+  });
 }
 
 /** Asks the service once for all who wait, so that a flood of probes costs it nothing. */

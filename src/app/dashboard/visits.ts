@@ -30,13 +30,16 @@ export async function readVisits(history: History, range: string): Promise<Point
   const [entries, count] = await Promise.all([history.after('hours', '0'), history.count()]);
   const now = Date.now();
   const notes = [...entries.map(toNote), { at: now, count }];
-  const first = Math.max(startOf(notes[0]?.at ?? now, slot), startOf(now, slot) - (slots - 1) * slot);
-  const visits = new Map<number, number>();
-  for (let start = first; start <= now; start += slot) visits.set(start, 0);
+  const known = startOf(notes[0]?.at ?? now, slot);
+  const visits = new Map<number, number | null>();
+  for (let i = slots - 1; i >= 0; i--) {
+    const start = startOf(now, slot) - i * slot;
+    visits.set(start, start < known ? null : 0);
+  }
   for (const [i, note] of notes.entries()) {
     const start = startOf(note.at, slot);
     const before = visits.get(start);
-    if (before === undefined) continue;
+    if (before === undefined || before === null) continue;
     visits.set(start, before + Math.max(0, (notes[i + 1]?.count ?? note.count) - note.count));
   }
   return toPoints(new Map([...visits].map(([start, number]) => [start / 1000, { visits: number }])));

@@ -123,7 +123,10 @@ export class FigureOfPlot {
       const all = [...this.#lines.values()]
         .flatMap((line) => [...line.values()])
         .filter((value) => value !== null);
-      const now = [...this.#lines].slice(0, 4).map(([label, line]) => `${label} ${line.get(last) ?? 'none'}`);
+      const name = (/** @type {string} */ label) => (this.#lines.size > 1 ? `${label} ` : '');
+      const now = [...this.#lines]
+        .slice(0, 4)
+        .map(([label, line]) => `${name(label)}${line.get(last) ?? 'none'}`);
       text = `now ${now.join(', ')}; at most ${all.reduce((most, value) => Math.max(most, value), 0)} ${this.unit}`;
     }
     this.now.textContent = text;
@@ -147,8 +150,7 @@ export class FigureOfPlot {
           stroke: colour(`--line-${(i % 6) + 1}`),
           width: 2,
           dash: dashes[i % dashes.length] ?? [],
-          points: { show: this.#times.length < 3 },
-          ...(bars && { paths: bars, fill: colour('--line-1') }),
+          ...(bars && { paths: bars, fill: colour('--line-1'), points: { show: false } }),
         })),
       ],
       axes: [axis, { ...axis, size: 60 }],
@@ -172,6 +174,7 @@ export class FigureOfPlot {
     const { ctx, bbox } = plot;
     ctx.save();
     ctx.strokeStyle = ctx.fillStyle = colour('--mark');
+    ctx.textAlign = 'left';
     ctx.setLineDash([4, 4]);
     ctx.font = `${12 * devicePixelRatio}px system-ui`;
     for (const { at, type } of this.marks()) {
