@@ -14,3 +14,12 @@ target "image" {
     "org.opencontainers.image.source"   = SOURCE
   }
 }
+
+# The list of everything in one image, as a file in the folder sbom.
+variable "IMAGE" { default = "" } # by digest
+target "sbom" {
+  context  = ".github/sbom"
+  contexts = { image = "docker-image://${IMAGE}" }
+  args     = { NAME = split("@", IMAGE)[0], DIGEST = split("@", "${IMAGE}@")[1] }
+  output   = ["type=local,dest=sbom"]
+}
