@@ -149,6 +149,16 @@ subjects() { # IMAGES, IMAGE: the index and what it lists, as actions/attest rea
     sed "s|^sha256:\(.*\)|\1  $(name "$IMAGE")|"
 }
 
+sbom() { # ARCH, IMAGES, IMAGE: everything in the image of that architecture, into the folder sbom
+  local reference digest
+  reference=$(of "${IMAGE:?}" "${IMAGES:?}")
+  digest=$(docker buildx imagetools inspect --raw "$reference" |
+    jq --exit-status --raw-output --arg arch "$1" '.manifests[] | select(.platform.architecture == $arch) | .digest')
+  IMAGE=${reference%@*}@$digest docker buildx bake --file docker-bake.hcl sbom
+  output "name=$(name "$IMAGE")"
+  output "digest=$digest"
+}
+
 verify() { # REFERENCE: this workflow of main has built it from this commit, on GitHub's own machines
   [ "${UNSIGNED:-false}" != true ] || { echo "not signed here, so not verified: $1"; return; }
   gh attestation verify "oci://$1" --repo "$REPOSITORY" --signer-workflow "$REPOSITORY/.github/workflows/pipeline.yml" \
@@ -277,6 +287,6 @@ close() { # the dev containers of this folder, whatever a failed step left open
 
 step=${1:-}
 case $step in
-  start | share | login | push | suite | gate | index | subjects | publish | await | release | verdict | close) "$@" ;;
-  *) die 'steps: start share login push suite gate index subjects publish await release verdict close' ;;
+  start | share | login | push | suite | gate | index | subjects | sbom | publish | await | release | verdict | close) "$@" ;;
+  *) die 'steps: start share login push suite gate index subjects sbom publish await release verdict close' ;;
 esac

@@ -1,4 +1,8 @@
+import { existsSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
+import { git } from '../support/repository.ts';
 import {
   type Ends,
   events,
@@ -8,6 +12,7 @@ import {
   readEventTable,
   readWorkflow,
   resultsOf,
+  root,
 } from './workflow.ts';
 
 const workflow = readWorkflow('pipeline');
@@ -30,6 +35,46 @@ test("the pipeline uses no action but the checkout, and GitHub's own attest in t
     expect(allowed).toEqual(expect.arrayContaining(actions));
   }
   expect(workflow.jobs.attest?.if).toContain("github.actor != 'nektos/act'");
+});
+
+test('every package and tool that is installed has a hash', () => {
+  for (const path of ['package-lock.json', 'test/template/package-lock.json']) {
+    if (!existsSync(join(root, path))) continue; // test/template does not travel
+    const lock = JSON.parse(read(path)) as { packages: Record<string, { link?: true; integrity?: string }> };
+    const without = Object.entries(lock.packages).filter(
+      ([name, { link, integrity }]) => name && !link && !integrity,
+    );
+    expect({ path, without: without.map(([name]) => name) }).toEqual({ path, without: [] });
+  }
+  for (const path of ['.github/requirements.txt', '.github/sbom/requirements.txt']) {
+    for (const line of read(path).replaceAll('\\\n', '').split('\n')) {
+      if (line && !line.startsWith('#'))
+        expect(line).toMatch(/^[\w-]+==[\d.]+( +--hash=sha256:[0-9a-f]{64})+$/);
+    }
+  }
+  const installed = `${read('.github/tools.sh')}${read('.github/sbom/Dockerfile')}`.match(
+    /^.*(pip\[@\]|pip .*install).*--requirement.*$/gm,
+  );
+  expect(installed).toHaveLength(3);
+  for (const line of installed ?? []) expect(line).toContain('--require-hashes');
+});
+
+test('Dependabot looks into every folder that names a version', () => {
+  const { updates } = parse(read('.github/dependabot.yml')) as {
+    updates: { 'package-ecosystem': string; directory?: string; directories?: string[] }[];
+  };
+  const looked = updates.flatMap(({ 'package-ecosystem': kind, directory, directories }) =>
+    (directories ?? [directory]).map((each) => `${kind} ${each}`),
+  );
+  const kinds: Record<string, string> = {
+    'package-lock.json': 'npm',
+    Dockerfile: 'docker',
+    'requirements.txt': 'pip',
+  };
+  for (const path of git(root, 'ls-files').split('\n')) {
+    const kind = kinds[basename(path)];
+    if (kind) expect(looked).toContain(`${kind} /${dirname(path)}`.replace(/\/\.$/, '/'));
+  }
 });
 
 test('every checkout forgets its credentials', () => {
@@ -80,7 +125,7 @@ test('where a token can write, no package of npm runs: the checkout, Docker and 
   for (const [, job] of writing) {
     for (const { run } of job.steps) {
       if (run === undefined) continue;
-      const [, step = ''] = /^\.github\/pipeline\.sh (\w+)( >\w+\.txt)?$/.exec(run) ?? [];
+      const [, step = ''] = /^\.github\/pipeline\.sh (\w+)( amd64| arm64| >\w+\.txt)?$/.exec(run) ?? [];
       const [, body = ''] = new RegExp(`^${step}\\(\\) \\{(.*?)^\\}$`, 'ms').exec(script) ?? [];
       expect({ run, body }).toEqual({ run, body: expect.stringMatching(/\S/) });
       expect(body).not.toMatch(/\b(npm|npx|node|python3?|pip|suite|start)\b/);

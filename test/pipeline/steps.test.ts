@@ -488,6 +488,23 @@ describe('the gate and the verdict', () => {
   });
 });
 
+test('one command pins the base images of every Dockerfile by digest, and renews the pin', async () => {
+  const repository = makeRepository();
+  const image = `${registry.address}/library/base:1.2`;
+  const file = join(folder, String(count), 'deploy/Dockerfile');
+  mkdirSync(join(folder, String(count), 'deploy'));
+  writeFileSync(file, `FROM ${image} AS base\nFROM base AS app\nFROM scratch\nFROM ${image}\n`);
+  repository.git('add', '--all');
+  for (const number of ['1', '2']) {
+    const digest = await repository.build('library/base', '1.2', 'none', number);
+    expect(await runStep(join(folder, String(count), '.github/pin.sh'), '', {})).toMatchObject({ status: 0 });
+    expect(readFileSync(file, 'utf8')).toBe(
+      `FROM ${image}@${digest} AS base\nFROM base AS app\nFROM scratch\nFROM ${image}@${digest}\n`,
+    );
+  }
+  docker('build', '--quiet', '--file', file, '--target', 'app', folder); // and what is pinned can be built from
+});
+
 test("GitHub's token is never shown to another registry", async () => {
   const repository = makeRepository();
   repository.commit();

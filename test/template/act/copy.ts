@@ -83,6 +83,7 @@ export class Copy {
           rmSync(join(this.folder, suite, path));
         }
       }
+      this.write(join(suite, '.keep'), ''); // jest wants every folder that it is given
     }
     return this;
   }
