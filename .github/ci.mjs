@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 // A developer's shell may carry settings of the app, npm gives its scripts its own, and a runner that runs this has
 // another event's: the jobs get none of them.
 const foreign =
-  /^(npm_|GITHUB_|RUNNER_|ACTIONS_|INIT_CWD$|LISTEN$|WEB_CONCURRENCY$|WORKER_TIMEOUT$|GRACEFUL_TIMEOUT$|MAX_REQUESTS|REDIS_URL$|LOG_LEVEL$|RELOAD$|COMPOSE_)/;
+  /^(npm_|GITHUB_|RUNNER_|ACTIONS_|INIT_CWD$|LISTEN$|WEB_CONCURRENCY$|WORKER_TIMEOUT$|GRACEFUL_TIMEOUT$|MAX_REQUESTS|REDIS_|LOG_LEVEL$|RELOAD$|COMPOSE_|PORT$|(APP|NGINX)_IMAGE$)/;
 
 const [event = 'push', ...rest] = process.argv.slice(2);
 const version = event === 'tag' ? rest.shift() : undefined;
@@ -144,11 +144,15 @@ function cleanUp() {
   );
   remove(['network', 'rm'], list('network', 'ls', '--quiet', '--filter', ours));
   remove(['volume', 'rm', '--force'], list('volume', 'ls', '--quiet', '--filter', ours));
+  const candidates = `${process.env.REGISTRY}/${repositoryName().toLowerCase()}/candidate`;
   const images = list('image', 'ls', '--digests', '--format', '{{.Repository}} {{.Tag}} {{.Digest}}').flatMap(
     (line) => {
       const [name, tag, digest] = line.split(' ');
       const own =
-        line.includes(run) || name.startsWith('vsc-hostexecutor-') || name.startsWith(`${ownRegistry}/`);
+        line.includes(run) ||
+        name.startsWith('vsc-hostexecutor-') ||
+        name.startsWith(`${ownRegistry}/`) ||
+        name === candidates;
       return own ? [tag === '<none>' ? `${name}@${digest}` : `${name}:${tag}`] : [];
     },
   );

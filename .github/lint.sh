@@ -25,7 +25,7 @@ check() { # what is found is shown, and nothing of a tool that finds nothing
 check actionlint
 check zizmor --offline --quiet --no-progress .github
 check shellcheck --external-sources "${scripts[@]}"
-check hadolint --config .github/hadolint.yaml deploy/Dockerfile
+check hadolint --config .github/hadolint.yaml deploy/Dockerfile .github/sbom/Dockerfile
 
 [ $failed = 1 ] || echo "lint: workflows, ${#scripts[@]} shell scripts, Dockerfile: nothing found"
 exit $failed

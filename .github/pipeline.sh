@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The steps of workflows/pipeline.yml that are more than one command. Each can be typed: npm run pipeline -- STEP
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 # What the runner says; at a prompt, what amounts to it.
@@ -17,25 +18,32 @@ output() { printf '%s\n' "$*" | tee -a "${GITHUB_OUTPUT:-/dev/null}"; }
 
 # The repository's name in lower case: registries know no other.
 app=$(tr '[:upper:]' '[:lower:]' <<<"$REGISTRY/$REPOSITORY")
-nginx=$app/nginx
-redis=$app/redis
-services=(app nginx redis) # each an image, and a variable with its name
-names="$app $nginx $redis"
-# What is built and tested here has a tag that never leaves this machine.
-candidate=$COMPOSE_PROJECT_NAME-candidate
-export APP_IMAGE=$app:$candidate NGINX_IMAGE=$nginx:$candidate REDIS_IMAGE=$redis:$candidate PORT=0
+images='app nginx redis'
+# A package that nobody uses: what is built lies here, by digest, until it is tested.
+export CANDIDATES=$app/candidate
 
-# Of an image in the registry: the digest that a tag points at (its own comes before those of what it lists), and
-# the commit that it was built from, empty when there is no such image.
-digest() {
-  docker buildx imagetools inspect --format '{{json .Manifest}}' "$1" | grep -o 'sha256:[0-9a-f]*' | sed q
+name() { # IMAGE: what its tested builds are called
+  case $1 in app) echo "$app" ;; *) echo "$app/$1" ;; esac
 }
-revision() {
-  local image
-  image=$(docker buildx imagetools inspect --format '{{json .Image}}' "$1" 2>/dev/null) || return 0
-  sed -n 's/.*image\.revision": *"\([^"]*\)".*/\1/p' <<<"$image" | sed q
+
+# Asks the registry. Prints nothing if there is no such image; any other failure ends the step, because a registry that
+# does not answer must not look like one that is empty.
+look() { # FORMAT REFERENCE
+  local errors said
+  errors=$(mktemp)
+  if docker buildx imagetools inspect --format "$1" "$2" 2>"$errors"; then rm "$errors"; return; fi
+  said=$(<"$errors")
+  rm "$errors"
+  case $said in
+    *': not found' | *'manifest unknown'* | *'name unknown'*) ;;
+    *) die "$2: $said" ;;
+  esac
 }
-image_id() { docker image inspect --format '{{.Id}}' "$1"; }
+digest() { look '{{json .Manifest}}' "$1" | jq --raw-output .digest; }
+revision() { # the commit that an image was built from. Several architectures: an image each, of the same commit
+  look '{{json .Image}}' "$1" |
+    jq --raw-output '[.. | objects | select(has("config")) | .config.Labels["org.opencontainers.image.revision"] // empty] | first // "unknown"'
+}
 point() { docker buildx imagetools create --tag "$1" "$2"; } # TAG SOURCE: one call a tag
 
 start() { # npm start answers. Under act the developer may have port 8080 in use.
@@ -73,154 +81,212 @@ login() {
   esac
 }
 
-build() {
+push() { # docker-compose.yml says what is built, docker-bake.hcl how it is labelled and called
+  local metadata
   [ "$ARCH" = "$(docker version --format '{{.Server.Arch}}')" ] || die "this engine does not build for $ARCH"
-  # What was tested for this commit stays what it is: run again, the pipeline tests it again and changes nothing.
-  if [ -n "${PUSH:-}" ] && [ -z "${FRESH:-}" ] && pull_tested; then return; fi
-  docker buildx bake --file docker-compose.yml --load --provenance false \
-    ${FRESH:+--pull --no-cache} \
-    --set "*.labels.org.opencontainers.image.revision=$COMMIT" \
-    --set "*.labels.org.opencontainers.image.source=${GITHUB_SERVER_URL:-https://github.com}/$REPOSITORY" \
-    --set '*.cache-to=type=inline' \
-    --set "app.cache-from=type=registry,ref=$app:edge" --set "app.tags=$APP_IMAGE" \
-    --set "nginx.cache-from=type=registry,ref=$nginx:edge" --set "nginx.tags=$NGINX_IMAGE" \
-    --set "redis.cache-from=type=registry,ref=$redis:edge" --set "redis.tags=$REDIS_IMAGE" \
-    "${services[@]}"
+  metadata=$(mktemp)
+  COMMIT=$COMMIT ARCH=$ARCH SOURCE=${GITHUB_SERVER_URL:-https://github.com}/$REPOSITORY \
+    docker buildx bake --push --provenance false --metadata-file "$metadata"
+  output "$ARCH=$(jq --compact-output 'map_values(env.CANDIDATES + "@" + .["containerimage.digest"])' "$metadata")"
+  rm "$metadata"
 }
 
-pull_tested() {
-  local name
-  for name in $names; do
-    docker pull --quiet "$name:sha-$COMMIT-$ARCH" 2>/dev/null || return 1
-    docker tag "$name:sha-$COMMIT-$ARCH" "$name:$candidate"
+suite() { # against the images of the running stack. On a laptop the part that is about the images; the rest builds its own.
+  local image id reference variable
+  for image in $images; do
+    id=$(docker compose ps --quiet "$image")
+    reference=$(docker inspect --format '{{.Config.Image}}' "$id")
+    id=$(docker inspect --format '{{.Image}}' "$id")
+    case $reference in
+      *@*) docker image inspect --format '{{join .RepoDigests "\n"}}' "$id" | grep --quiet --line-regexp --fixed-strings "$reference" ||
+        die "$image runs $id, which is not $reference" ;;
+    esac
+    say "- $(uname -m): tested \`$reference\`, $(docker image inspect --format '{{.Size}}' "$id" | awk '{ printf "%.0f MB", $1 / 1e6 }')"
+    variable=${image^^}_IMAGE
+    export "$variable=$reference"
   done
-  echo "built and tested before: sha-$COMMIT-$ARCH"
-}
-
-boot() { # left running until it is pushed: its containers are the proof of which image was tested
-  docker compose up --detach --wait --no-build
-  curl --fail --silent --show-error "http://$(docker compose port nginx 8080)"
-}
-
-suite() { # against exactly these images. On a laptop the part that is about the images; the rest builds its own.
   npm run test:containers -- ${ACT:+images configuration}
 }
 
-tested_id() { # SERVICE: the image that its running container was made from
-  docker inspect --format '{{.Image}}' "$(docker compose ps --quiet "$1")"
+gate() { # RESULTS: a job and its result a line. What an image needs to be published, has to be green.
+  # Once a week the commit is an old one: only the base images are new. What checks files does not hold them back.
+  case $EVENT in
+    schedule) judge 'test push image' 'test push image' ;;
+    *) judge 'test lint devcontainer push image' ;;
+  esac
 }
 
-push() {
-  local service name tag pushed
-  say "| $ARCH | digest | size | tested |" '
-| --- | --- | --- | --- |'
-  for service in "${services[@]}"; do
-    name=${!service}
-    tag=$name:sha-$COMMIT-$ARCH
-    docker tag "$(tested_id "$service")" "$tag"
-    docker push --quiet "$tag"
-    pushed=$name@$(digest "$tag")
-    docker pull --quiet "$pushed"
-    [ "$(image_id "$pushed")" = "$(tested_id "$service")" ] || die "$pushed is not the image that was tested"
-    say "| \`$tag\` | \`${pushed#*@}\` | $(size "$pushed") | in Compose with Redis, by the container suite |"
-  done
-}
-
-size() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f MB", $1 / 1e6 }'; }
-
-index() { # the tested images of all architectures under one digest; then the tags that say which that is
-  local service name arch sources
-  say '| tag | digest |
-| --- | --- |'
-  for service in "${services[@]}"; do
-    name=${!service}
+index() { # AMD64, ARM64: what `push` has pushed there. The images of all architectures under one digest
+  local image arch variable source sources digest pushed='{}'
+  for image in $images; do
     sources=()
-    for arch in $ARCHES; do sources+=("$name@$(digest "$name:sha-$COMMIT-$arch")"); done
-    docker buildx imagetools create --tag "$name:sha-$COMMIT" "${sources[@]}"
-    say "| \`$name:sha-$COMMIT\` | \`$(digest "$name:sha-$COMMIT")\` |"
-    output "$service=$name"
-    output "$service-digest=$(digest "$name:sha-$COMMIT")"
+    for arch in $ARCHES; do
+      variable=${arch^^}
+      source=$(jq --exit-status --raw-output ".$image" <<<"${!variable:-"{}"}") || die "no $image for $arch"
+      sources+=("$source")
+    done
+    # The digest is computed here: a tag that is read again may have been moved meanwhile.
+    digest=sha256:$(docker buildx imagetools create --dry-run "${sources[@]}" | head --bytes=-1 | sha256sum | cut -d ' ' -f 1)
+    docker buildx imagetools create --tag "$CANDIDATES:$image-$COMMIT" "${sources[@]}"
+    docker buildx imagetools inspect "$CANDIDATES@$digest" >/dev/null
+    pushed=$(add "$image" "$CANDIDATES@$digest" <<<"$pushed")
   done
+  output "images=$pushed"
+}
+
+add() { # IMAGE REFERENCE: to the object that is read
+  jq --compact-output --arg image "$1" --arg reference "$2" '.[$image] = $reference'
+}
+
+of() { # IMAGE OBJECT: its reference
+  jq --exit-status --raw-output ".$1" <<<"$2" || die "no $1 in $2"
+}
+
+subjects() { # IMAGES, IMAGE: the index and what it lists, as actions/attest reads it
+  local reference
+  reference=$(of "${IMAGE:?}" "${IMAGES:?}")
+  { echo "${reference#*@}"; docker buildx imagetools inspect --raw "$reference" | jq --raw-output '.manifests[].digest'; } |
+    sed "s|^sha256:\(.*\)|\1  $(name "$IMAGE")|"
+}
+
+sbom() { # ARCH, IMAGES, IMAGE: everything in the image of that architecture, into the folder sbom
+  local reference digest
+  reference=$(of "${IMAGE:?}" "${IMAGES:?}")
+  digest=$(docker buildx imagetools inspect --raw "$reference" |
+    jq --exit-status --raw-output --arg arch "$1" '.manifests[] | select(.platform.architecture == $arch) | .digest')
+  IMAGE=${reference%@*}@$digest docker buildx bake --file docker-bake.hcl sbom
+  output "name=$(name "$IMAGE")"
+  output "digest=$digest"
+}
+
+verify() { # REFERENCE: this workflow of main has built it from this commit, on GitHub's own machines
+  [ "${UNSIGNED:-false}" != true ] || { echo "not signed here, so not verified: $1"; return; }
+  gh attestation verify "oci://$1" --repo "$REPOSITORY" --signer-workflow "$REPOSITORY/.github/workflows/pipeline.yml" \
+    --source-ref refs/heads/main --source-digest "$COMMIT" --deny-self-hosted-runners ||
+    die "$1 has no signature of this pipeline for $COMMIT"
+}
+
+publish() { # IMAGES: what `index` has pushed. All is looked at and verified before the first tag is put
+  local image reference there newest tag=sha-$COMMIT tags
+  for image in $images; do
+    reference=$(of "$image" "${IMAGES:?}")
+    verify "$reference"
+    there=$(digest "$(name "$image"):sha-$COMMIT")
+    if [ -n "$there" ] && [ "$there" != "${reference#*@}" ]; then
+      [ "${FIRST:-}" != true ] || die "$(name "$image"):sha-$COMMIT is there already, and this run has not built it"
+      tag=sha-$COMMIT-${GITHUB_RUN_ID:-0}-${GITHUB_RUN_ATTEMPT:-1} # built again: the first one keeps its tag
+    fi
+  done
+  tags="$tag edge"
   # `edge` never goes back: a run that was overtaken by a newer commit's leaves it alone
-  local newest
   newest=$(revision "$app:edge")
   if [ "$newest" != "$COMMIT" ] && git merge-base --is-ancestor "$COMMIT" "${newest:-none}" 2>/dev/null; then
     say "\`edge\` stays at the newer $newest"
-    return
+    tags=$tag
   fi
-  for name in $names; do point "$name:edge" "$name:sha-$COMMIT"; done
-  say "\`edge\` is this commit"
+  put "$tags" "$IMAGES"
 }
 
-release() {
-  local version=${GITHUB_REF_NAME#v} until=$((SECONDS + ${RELEASE_WAIT:-2700})) released tested name source tag
+put() { # TAGS IMAGES
+  local tag image reference
+  say '| tag | digest |
+| --- | --- |'
+  for tag in $1; do
+    for image in $images; do
+      reference=$(of "$image" "$2")
+      point "$(name "$image"):$tag" "$reference"
+      say "| \`$(name "$image"):$tag\` | \`${reference#*@}\` |"
+    done
+  done
+}
+
+version() { # of the tag that is released
+  local version=${GITHUB_REF_NAME#v}
   [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]] || die "v$version is not vX.Y.Z"
-  released=$(revision "$app:$version")
-  case $released in
-    '') tested=sha-$COMMIT ;;
-    "$COMMIT") tested=$version ;; # run again, it names the same digest
-    *) die "$version was released from $released: a version is not moved" ;;
-  esac
-  for name in $names; do
-    until digest "$name:$tested" >/dev/null 2>&1; do
-      [ $SECONDS -lt $until ] || die "no tested image $name:$tested. Is the commit on main, and its pipeline green? $(digest "$name:$tested" 2>&1)"
+  echo "$version"
+}
+
+await() { # until the commit is published; its own pipeline may still be testing it
+  local until=$((SECONDS + ${RELEASE_WAIT:-2700})) image found
+  version
+  for image in $images; do
+    until found=$(digest "$(name "$image"):sha-$COMMIT") && [ -n "$found" ]; do
+      [ $SECONDS -lt $until ] || die "no tested image $(name "$image"):sha-$COMMIT. Is the commit on main, and its pipeline green?"
       sleep 5
     done
   done
-  say '| tag | digest |
-| --- | --- |'
-  for name in $names; do
-    source=$name@$(digest "$name:$tested")
-    for tag in $(version_tags "$version"); do
-      point "$name:$tag" "$source"
-      say "| \`$name:$tag\` | \`$(digest "$name:$tag")\` |"
-    done
+}
+
+release() { # All is looked at and verified before the first tag is put: a failure up to there changes nothing
+  local version image name released tested references='{}' tags
+  version=$(version)
+  for image in $images; do
+    name=$(name "$image")
+    released=$(revision "$name:$version")
+    case $released in
+      '') tested=$(digest "$name:sha-$COMMIT") ;;
+      "$COMMIT") tested=$(digest "$name:$version") ;; # run again, it names the same digest
+      *) die "$name:$version was released from $released: a version is not moved" ;;
+    esac
+    [ -n "$tested" ] || die "no tested image $name:sha-$COMMIT"
+    verify "$name@$tested"
+    references=$(add "$image" "$name@$tested" <<<"$references")
   done
+  tags=$(version_tags "$version")
+  put "$tags" "$references"
 }
 
 version_tags() { # X.Y, X and latest name the highest version of theirs; a pre-release is named by its own tag alone
   local version=$1 minor=${1%.*} major=${1%%.*}
-  highest() { { git tag --list "v$1" | grep -v -e -; echo "v$version"; } | sort -V | tail -n 1; }
   echo "$version"
   case $version in *-*) return ;; esac
-  [ "$(highest "$minor.*")" != "v$version" ] || echo "$minor"
-  [ "$(highest "$major.*")" != "v$version" ] || echo "$major"
-  [ "$(highest '*.*.*')" != "v$version" ] || echo latest
+  if is_highest "$version" "$minor"; then echo "$minor"; fi
+  if is_highest "$version" "$major"; then echo "$major"; fi
+  if is_highest "$version" '[0-9]+'; then echo latest; fi
 }
 
-verify() { # the README's command, on what this run has signed
-  gh attestation verify "oci://${APP:?}@${APP_DIGEST:?}" --repo "$REPOSITORY"
-  gh attestation verify "oci://${APP:?}@${APP_DIGEST:?}" --repo "$REPOSITORY" --predicate-type https://spdx.dev/Document/v2.3
-  gh attestation verify "oci://${NGINX:?}@${NGINX_DIGEST:?}" --repo "$REPOSITORY"
-  gh attestation verify "oci://${REDIS:?}@${REDIS_DIGEST:?}" --repo "$REPOSITORY"
+is_highest() { # VERSION LINE: no higher version of that line is released. A tag of Git alone is no release.
+  local other found
+  while read -r other; do
+    [ "$other" != "$1" ] || return 0
+    found=$(digest "$app:$other") || exit 1 # where errexit does not reach
+    [ -z "$found" ] || return 1
+  done < <({ git tag | sed -nE "s/^v($2(\.[0-9]+)+)$/\1/p" | grep -xE '[0-9]+\.[0-9]+\.[0-9]+'; echo "$1"; } | sort --version-sort --reverse --unique)
 }
 
 verdict() { # RESULTS: a job and its result a line. What this event must have run has to be green, nothing may be red.
-  local job result required red=0
-  case $GITHUB_REF in
-    refs/tags/*) required=' release ' ;;
-    refs/heads/main) required=' bare lint devcontainer image publish ' ;;
-    *) required=' bare lint devcontainer image ' ;;
+  case $GITHUB_REF,$EVENT in
+    refs/tags/*) judge 'gate release' ;;
+    *,schedule) judge 'test lint devcontainer push image index publish audit long' ;;
+    refs/heads/main,*) judge 'test lint devcontainer push image index publish' ;;
+    *) judge 'test lint devcontainer image' ;;
   esac
+}
+
+judge() { # REQUIRED [JUDGED]: of the jobs that are judged, by default all, none may be red, and the required have run
+  local job result red=0
   while read -r job result; do
-    case $required,$result in
+    case " $1 ,$result" in
       *,success | *,failure | *,cancelled) ;;
       *" $job "*,skipped) result='skipped, but required' ;;
       *,skipped) result='not part of this event' ;;
     esac
-    case $result in success | 'not part of this event') ;; *) red=1 ;; esac
+    case $result in
+      success | 'not part of this event') ;;
+      *) case " ${2:-$job} " in *" $job "*) red=1 ;; *) result+=', which does not matter here' ;; esac ;;
+    esac
     say "- $job: $result"
   done <<<"${RESULTS%$'\n'}"
   return $red
 }
 
-close() { # whatever a failed step left open
-  docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs -r docker rm --force --volumes
+close() { # the dev containers of this folder, whatever a failed step left open
+  docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs --no-run-if-empty docker rm --force --volumes
   docker compose down --volumes --remove-orphans --timeout 1
 }
 
 step=${1:-}
 case $step in
-  start | share | login | build | boot | suite | push | index | release | verify | verdict | close) "$@" ;;
-  *) die 'steps: start share login build boot suite push index release verify verdict close' ;;
+  start | share | login | push | suite | gate | index | subjects | sbom | publish | await | release | verdict | close) "$@" ;;
+  *) die 'steps: start share login push suite gate index subjects sbom publish await release verdict close' ;;
 esac

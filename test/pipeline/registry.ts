@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 
 export const docker = (...args: string[]) =>
   execFileSync('docker', args, { encoding: 'utf8', maxBuffer: 1 << 26 }).trim();
@@ -22,6 +24,8 @@ export interface Registry {
   tags(repository: string): Promise<Record<string, string>>;
   manifest(repository: string, reference: string): Promise<Manifest>;
   repositories(): Promise<string[]>;
+  /** Puts an image without any file there, with these labels; resolves to its digest. */
+  put(repository: string, tag: string, architecture: string, labels: Record<string, string>): Promise<string>;
   /** Every blob and manifest that it stores, by digest. */
   blobs(): string[];
   /** Ends it, and removes what was pulled from it. */
@@ -51,6 +55,45 @@ export function startRegistry(): Registry {
       (await (await ask(`${repository}/manifests/${reference}`)).json()) as Manifest,
     repositories: async () =>
       ((await (await ask('_catalog')).json()) as { repositories: string[] }).repositories,
+    async put(repository, tag, architecture, labels) {
+      const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
+      const config = JSON.stringify({
+        architecture,
+        os: 'linux',
+        config: { Labels: labels },
+        rootfs: { type: 'layers', diff_ids: [] },
+      });
+      const manifest = JSON.stringify({
+        schemaVersion: 2,
+        mediaType: 'application/vnd.oci.image.manifest.v1+json',
+        config: {
+          mediaType: 'application/vnd.oci.image.config.v1+json',
+          digest: digestOf(config),
+          size: config.length,
+        },
+        layers: [],
+      });
+      const upload = await fetch(`http://127.0.0.1:${port}/v2/${repository}/blobs/uploads/`, {
+        method: 'POST',
+      });
+      const place = new URL(upload.headers.get('location') ?? '', upload.url);
+      place.searchParams.set('digest', digestOf(config));
+      const type = 'application/vnd.oci.image.manifest.v1+json';
+      const answers = [
+        await fetch(place, {
+          method: 'PUT',
+          body: config,
+          headers: { 'content-type': 'application/octet-stream' },
+        }),
+        await fetch(`http://127.0.0.1:${port}/v2/${repository}/manifests/${tag}`, {
+          method: 'PUT',
+          body: manifest,
+          headers: { 'content-type': type },
+        }),
+      ];
+      for (const { status } of answers) if (status !== 201) throw new Error(`the registry answers ${status}`);
+      return digestOf(manifest);
+    },
     blobs: () =>
       docker('exec', name, 'find', '/var/lib/registry', '-name', 'data').split('\n').filter(Boolean).sort(),
     stop() {
@@ -60,5 +103,40 @@ export function startRegistry(): Registry {
       const images = new Set(`${pulled}\n${below}`.split('\n').filter(Boolean));
       if (images.size > 0) docker('image', 'rm', '--force', ...images);
     },
+  };
+}
+
+export interface FailingProxy {
+  address: string;
+  /** Answers these requests, "METHOD /path", with 503 from now on. */
+  fail(which: RegExp): void;
+  stop(): void;
+}
+
+/** Stands before a registry and lets it fail. */
+export async function startProxy(registry: string): Promise<FailingProxy> {
+  const [host, port] = registry.split(':');
+  let failing: RegExp | undefined;
+  const server = createServer((question, answer) => {
+    const line = `${question.method} ${question.url}`;
+    if (failing?.test(line)) {
+      answer.writeHead(503).end('out of service');
+      return;
+    }
+    const { method, url: path, headers } = question;
+    const onward = request({ host, port, method, path, headers }, (from) => {
+      answer.writeHead(from.statusCode ?? 502, from.headers);
+      from.pipe(answer);
+    });
+    onward.on('error', () => answer.destroy());
+    question.pipe(onward);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    address: `localhost:${(server.address() as AddressInfo).port}`,
+    fail(which) {
+      failing = which;
+    },
+    stop: () => server.close(),
   };
 }

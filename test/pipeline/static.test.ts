@@ -1,5 +1,19 @@
-import { expect, test } from '@jest/globals';
-import { events, jobsOf, needsOf, read, readEventTable, readWorkflow } from './workflow.ts';
+import { existsSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
+import { git } from '../support/repository.ts';
+import {
+  type Ends,
+  events,
+  jobsOf,
+  needsOf,
+  read,
+  readEventTable,
+  readWorkflow,
+  resultsOf,
+  root,
+} from './workflow.ts';
 
 const workflow = readWorkflow('pipeline');
 const jobs = Object.entries(workflow.jobs);
@@ -23,6 +37,46 @@ test("the pipeline uses no action but the checkout, and GitHub's own attest in t
   expect(workflow.jobs.attest?.if).toContain("github.actor != 'nektos/act'");
 });
 
+test('every package and tool that is installed has a hash', () => {
+  for (const path of ['package-lock.json', 'test/template/package-lock.json']) {
+    if (!existsSync(join(root, path))) continue; // test/template does not travel
+    const lock = JSON.parse(read(path)) as { packages: Record<string, { link?: true; integrity?: string }> };
+    const without = Object.entries(lock.packages).filter(
+      ([name, { link, integrity }]) => name && !link && !integrity,
+    );
+    expect({ path, without: without.map(([name]) => name) }).toEqual({ path, without: [] });
+  }
+  for (const path of ['.github/requirements.txt', '.github/sbom/requirements.txt']) {
+    for (const line of read(path).replaceAll('\\\n', '').split('\n')) {
+      if (line && !line.startsWith('#'))
+        expect(line).toMatch(/^[\w-]+==[\d.]+( +--hash=sha256:[0-9a-f]{64})+$/);
+    }
+  }
+  const installed = `${read('.github/tools.sh')}${read('.github/sbom/Dockerfile')}`.match(
+    /^.*(pip\[@\]|pip .*install).*--requirement.*$/gm,
+  );
+  expect(installed).toHaveLength(3);
+  for (const line of installed ?? []) expect(line).toContain('--require-hashes');
+});
+
+test('Dependabot looks into every folder that names a version', () => {
+  const { updates } = parse(read('.github/dependabot.yml')) as {
+    updates: { 'package-ecosystem': string; directory?: string; directories?: string[] }[];
+  };
+  const looked = updates.flatMap(({ 'package-ecosystem': kind, directory, directories }) =>
+    (directories ?? [directory]).map((each) => `${kind} ${each}`),
+  );
+  const kinds: Record<string, string> = {
+    'package-lock.json': 'npm',
+    Dockerfile: 'docker',
+    'requirements.txt': 'pip',
+  };
+  for (const path of git(root, 'ls-files').split('\n')) {
+    const kind = kinds[basename(path)];
+    if (kind) expect(looked).toContain(`${kind} /${dirname(path)}`.replace(/\/\.$/, '/'));
+  }
+});
+
 test('every checkout forgets its credentials', () => {
   for (const [, job] of jobs) {
     for (const step of job.steps) {
@@ -42,46 +96,161 @@ test.each(['pipeline', 'security'])('every job of the workflow %s is bounded in 
 test('a job may do what is written here and no more, and each write has its reason beside it', () => {
   const contents = { contents: 'read' };
   expect(workflow.permissions).toEqual({});
+  const readsCandidates = { ...contents, packages: 'read' };
+  const writes = { ...contents, packages: 'write' };
   expect(Object.fromEntries(jobs.map(([name, job]) => [name, job.permissions]))).toEqual({
-    bare: contents,
+    test: contents,
     lint: contents,
     devcontainer: contents,
-    image: { ...contents, packages: 'write' },
-    publish: { ...contents, packages: 'write' },
-    attest: { ...contents, packages: 'read', 'id-token': 'write', attestations: 'write' },
-    release: { ...contents, packages: 'write' },
+    push: writes,
+    image: readsCandidates,
+    index: writes,
+    attest: { ...readsCandidates, 'id-token': 'write', attestations: 'write' },
+    publish: { ...writes, attestations: 'read' },
+    gate: readsCandidates,
+    release: { ...writes, attestations: 'read' },
+    audit: contents,
+    long: contents,
     pipeline: contents,
   });
   for (const line of text.split('\n'))
     if (/^ *[\w-]+: write/.test(line)) expect(line).toMatch(/: write # \S/);
 });
 
-test('what a pull request may not have is asked for on main and tags alone: the token, the push', () => {
-  for (const [, job] of jobs) {
-    for (const step of job.steps as { run?: string; if?: string }[]) {
-      if (!/pipeline -- (login|push)$/.test(step.run ?? '')) continue;
-      if (job.if) continue; // the whole job is of main or of a tag
-      expect(step.if).toMatch(/^github\.ref == 'refs\/heads\/main'/);
+const writing = jobs.filter(([, job]) => Object.values(job.permissions ?? {}).includes('write'));
+
+test('where a token can write, no package of npm runs: the checkout, Docker and the steps that are written for it', () => {
+  expect(writing.map(([name]) => name).sort()).toEqual(['attest', 'index', 'publish', 'push', 'release']);
+  const script = read('.github/pipeline.sh');
+  for (const [, job] of writing) {
+    for (const { run } of job.steps) {
+      if (run === undefined) continue;
+      const [, step = ''] = /^\.github\/pipeline\.sh (\w+)( amd64| arm64| >\w+\.txt)?$/.exec(run) ?? [];
+      const [, body = ''] = new RegExp(`^${step}\\(\\) \\{(.*?)^\\}$`, 'ms').exec(script) ?? [];
+      expect({ run, body }).toEqual({ run, body: expect.stringMatching(/\S/) });
+      expect(body).not.toMatch(/\b(npm|npx|node|python3?|pip|suite|start)\b/);
     }
   }
 });
 
-test('only the run of a pull request is ever cancelled by a newer one, and no other waits', () => {
+test('a secret that can write is given to no other job', () => {
+  for (const [name, job] of jobs) {
+    const given = JSON.stringify(job).match(/secrets\.\w+/g) ?? [];
+    const allowed =
+      writing.some(([each]) => each === name) && name !== 'attest'
+        ? 'secrets.REGISTRY_TOKEN'
+        : 'secrets.REGISTRY_READ_TOKEN';
+    for (const secret of given) expect({ name, secret }).toEqual({ name, secret: allowed });
+  }
+});
+
+test('who puts a tag that is used, or a candidate, has an environment, which can ask for a reviewer or a branch', () => {
+  const environments = jobs.flatMap(([name, job]) => (job.environment ? [[name, job.environment]] : []));
+  expect(Object.fromEntries(environments)).toEqual({
+    push: 'candidates',
+    index: 'candidates',
+    publish: 'publish',
+    release: 'release',
+  });
+});
+
+test('publishing and releasing wait for each other and are not cancelled; nothing waits inside that for the other', () => {
+  const locked = jobs.filter(([, job]) => job.concurrency).map(([name]) => name);
+  expect(locked).toEqual(['publish', 'release']);
+  for (const name of locked) {
+    expect(workflow.jobs[name]?.concurrency).toEqual({ group: 'publish', 'cancel-in-progress': false });
+    expect(JSON.stringify(workflow.jobs[name]?.steps)).not.toContain('await');
+  }
+});
+
+test('a newer commit cancels the run of its branch or pull request, never one of main or of a tag', () => {
   // biome-ignore-start lint/suspicious/noTemplateCurlyInString: GitHub's templates
   const { group, 'cancel-in-progress': cancel } = workflow.concurrency;
-  expect(cancel).toBe("${{ github.event_name == 'pull_request' }}");
-  expect(group).toBe("pipeline-${{ github.event_name == 'pull_request' && github.ref || github.run_id }}");
+  expect(cancel).toBe("${{ github.ref != 'refs/heads/main' && !startsWith(github.ref, 'refs/tags/') }}");
+  const kept = "(github.ref == 'refs/heads/main' || startsWith(github.ref, 'refs/tags/'))";
+  expect(group).toBe(`pipeline-\${{ ${kept} && github.run_id || github.ref }}`);
   // biome-ignore-end lint/suspicious/noTemplateCurlyInString: GitHub's templates
 });
 
-test('each step can be typed at a prompt: an npm script or command, nothing of the runner in it', () => {
+test('each step can be typed at a prompt: one command, nothing of the runner in it', () => {
   for (const [, job] of jobs) {
     for (const { run } of job.steps) {
       if (run === undefined) continue;
-      expect(run).toMatch(/^(npm|npx) /);
-      expect(run).not.toMatch(/\$|\n/);
+      expect(run).toMatch(/^(npm|npx|docker|\.github\/pipeline\.sh) /);
+      expect(run).not.toMatch(/\$|\n|&&|;/);
     }
   }
+});
+
+test('every step says what it does', () => {
+  for (const [name, job] of jobs) {
+    for (const step of job.steps) {
+      if (!step.uses?.startsWith('actions/checkout@'))
+        expect({ name, step: step.name ?? '' }).toMatchObject({ step: expect.stringMatching(/^[A-Z]/) });
+    }
+  }
+});
+
+test('no job installs or tests twice', () => {
+  for (const [name, job] of jobs) {
+    for (const command of ['npm ci', 'npm test']) {
+      const times = job.steps.filter(({ run }) => run?.startsWith(command)).length;
+      expect({ name, command, times: Math.min(times, 2) }).not.toEqual({ name, command, times: 2 });
+    }
+  }
+});
+
+test('digests go from job to job as outputs, one key a leg', () => {
+  expect(Object.keys(workflow.jobs.push?.outputs ?? {})).toEqual(['amd64', 'arm64']);
+  const { env } = workflow.jobs.image as unknown as { env: Record<string, string> };
+  for (const image of ['app', 'nginx', 'redis'])
+    expect(env[`${image.toUpperCase()}_IMAGE`]).toBe(
+      `\${{ fromJSON(needs.push.outputs[matrix.arch] || '{}').${image} }}`,
+    );
+});
+
+test('what is pushed takes nothing from a cache that others can write', () => {
+  for (const path of [
+    'docker-bake.hcl',
+    'docker-compose.yml',
+    '.github/pipeline.sh',
+    '.github/workflows/pipeline.yml',
+  ])
+    expect(read(path)).not.toMatch(/cache[-_]from|cache[-_]to|type=(registry|inline|gha)/);
+});
+
+describe('what is published', () => {
+  const published = (event: string, ends: Ends) => {
+    const facts = events[event];
+    if (!facts) throw new Error(event);
+    return resultsOf(workflow, facts, ends).publish;
+  };
+
+  test.each(['push', 'image'])('is nothing where the job %s fails', (job) => {
+    expect(published('push to main', { [job]: 'failure', index: 'failure' })).toBe('skipped');
+    expect(published('push to main', { [job]: 'cancelled', index: 'failure' })).toBe('skipped');
+  });
+
+  test('is signed before it is tagged: nothing where that fails', () => {
+    expect(published('push to main', { attest: 'failure' })).toBe('skipped');
+    expect(published('push to main', {})).toBe('success');
+  });
+
+  test('needs no signature in a private repository, which has none', () => {
+    const results = resultsOf(
+      workflow,
+      events['push to main'] ?? { event_name: '', ref: '' },
+      {},
+      { private: true },
+    );
+    expect(results).toMatchObject({ attest: 'skipped', publish: 'success' });
+  });
+
+  test('does not wait once a week for jobs of which the gate says that they do not matter', () => {
+    expect(
+      published('weekly', { lint: 'failure', devcontainer: 'failure', audit: 'failure', long: 'failure' }),
+    ).toBe('success');
+  });
 });
 
 test('the one required check waits for every other job and hears its result', () => {
@@ -89,10 +258,21 @@ test('the one required check waits for every other job and hears its result', ()
   const last = workflow.jobs.pipeline;
   expect(last?.if).toBe('always()');
   expect(last && needsOf(last).sort()).toEqual(others.sort());
-  const results = [...text.matchAll(/^ +(\w+) \$\{\{ needs\.(\w+)\.result \}\}$/gm)];
-  expect(results.map(([, name]) => name).sort()).toEqual(others);
-  for (const [, name, job] of results) expect(job).toBe(name);
+  expect(heard('pipeline')).toEqual(others);
 });
+
+test('the gate hears the jobs that it needs', () => {
+  const { index } = workflow.jobs;
+  expect(heard('index')).toEqual(index && needsOf(index).sort());
+});
+
+/** The jobs whose result a step of this job is told. */
+function heard(job: string): (string | undefined)[] {
+  const told = workflow.jobs[job]?.steps.map(({ env }) => env?.RESULTS ?? '').join('');
+  const lines = [...(told ?? '').matchAll(/^(\w+) \$\{\{ needs\.(\w+)\.result \}\}$/gm)];
+  for (const [, name, result] of lines) expect(result).toBe(name);
+  return lines.map(([, name]) => name).sort();
+}
 
 test('the workflow answers the events of the table and no other', () => {
   expect(Object.keys(workflow.on).sort()).toEqual(['merge_group', 'pull_request', 'push', 'schedule']);

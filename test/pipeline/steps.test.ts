@@ -1,84 +1,278 @@
 // The steps that put tags on images, against a real registry, with images of a few bytes.
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { git as runGit } from '../support/repository.ts';
-import { type Registry, startRegistry } from './registry.ts';
+import { docker, type FailingProxy, type Registry, startProxy, startRegistry } from './registry.ts';
 import { root } from './workflow.ts';
 
-const arch = execFileSync('docker', ['version', '--format', '{{.Server.Arch}}'], { encoding: 'utf8' }).trim();
+const arch = docker('version', '--format', '{{.Server.Arch}}');
+const images = ['app', 'nginx', 'redis'];
 jest.setTimeout(120_000);
 
 let registry: Registry;
+let proxy: FailingProxy;
 let folder: string;
 let count = 0;
 
-beforeAll(() => {
+beforeAll(async () => {
   registry = startRegistry();
+  proxy = await startProxy(registry.address);
   folder = mkdtempSync(join(tmpdir(), 'steps-'));
-  writeFileSync(
-    join(folder, 'Dockerfile'),
-    'FROM scratch\nCOPY Dockerfile /\nARG NUMBER\nLABEL number=$NUMBER\n',
-  );
+  // Stand-ins for GitHub's own command: each writes down what it is asked.
+  for (const [answer, code] of [
+    ['yes', 'exit 0'],
+    ['no', 'echo "Error: verifying with issuer \\"sigstore.dev\\"" >&2; exit 1'],
+    ['broken', 'kill -SEGV $$'],
+  ] as const) {
+    const bin = join(folder, answer);
+    mkdirSync(bin);
+    writeFileSync(join(bin, 'gh'), `#!/bin/bash\necho "$*" >>"$GH_ASKED"\n${code}\n`, { mode: 0o755 });
+  }
 });
 
 afterAll(() => {
+  proxy?.stop();
   registry?.stop();
   if (folder) rmSync(folder, { recursive: true });
 });
 
-/** A repository with its own name in the registry, whose commits are tested images. */
+interface Step {
+  status: number;
+  said: string;
+  /** What it has handed on to other jobs. */
+  outputs: Record<string, string>;
+}
+
+/** A step of this script with this environment, as a job runs it. */
+function runStep(script: string, step: string, env: NodeJS.ProcessEnv): Promise<Step> {
+  const file = join(mkdtempSync(join(folder, 'outputs-')), 'outputs');
+  writeFileSync(file, '');
+  return new Promise((resolve) => {
+    execFile(
+      script,
+      [step],
+      { env: { ...process.env, ...env, GITHUB_OUTPUT: file } },
+      (error, stdout, stderr) => {
+        const status = error ? (typeof error.code === 'number' ? error.code : 1) : 0;
+        const lines = readFileSync(file, 'utf8').split('\n').filter(Boolean);
+        const outputs = lines.map((line) => [line.split('=', 1)[0], line.slice(line.indexOf('=') + 1)]);
+        resolve({ status, said: stdout + stderr, outputs: Object.fromEntries(outputs) });
+      },
+    );
+  });
+}
+
+/** A repository with its own name in the registry, whose commits are tested candidates. */
 function makeRepository() {
   const name = `steps/repository-${++count}`;
   const work = join(folder, String(count));
+  const asked = join(folder, `asked-${count}`);
   const git = (...args: string[]) => runGit(work, ...args);
   execFileSync('git', ['init', '--quiet', '--initial-branch', 'main', work]);
   execFileSync('cp', ['-r', join(root, '.github'), work]);
+  writeFileSync(asked, '');
 
-  function step(name_: string, env: Record<string, string> = {}) {
-    const { status, stdout, stderr } = spawnSync(join(work, '.github/pipeline.sh'), [name_], {
-      encoding: 'utf8',
-      env: { ...process.env, REGISTRY: registry.address, GITHUB_REPOSITORY: name, ARCHES: arch, ...env },
+  const step = (name_: string, env: NodeJS.ProcessEnv = {}) =>
+    runStep(join(work, '.github/pipeline.sh'), name_, {
+      REGISTRY: proxy.address,
+      GITHUB_REPOSITORY: name,
+      ARCHES: arch,
+      EVENT: 'push',
+      UNSIGNED: 'true',
+      GH_ASKED: asked,
+      RELEASE_WAIT: '0',
+      ...env,
     });
-    return { status, said: stdout + stderr };
-  }
-  return {
+  const names = { app: name, nginx: `${name}/nginx`, redis: `${name}/redis` };
+  const repository = {
     git,
     step,
-    /** A commit; its image is in the registry under the name that a tested image gets. */
-    commit(tested = true): string {
+    name,
+    names,
+    /** What `gh` was asked by a stand-in, a line each time. */
+    asked: () => readFileSync(asked, 'utf8').split('\n').filter(Boolean),
+    /** The environment of a job whose `gh` is a stand-in. */
+    gh: (answer: 'yes' | 'no' | 'broken') => ({
+      UNSIGNED: 'false',
+      PATH: `${join(folder, answer)}:${process.env.PATH}`,
+    }),
+    commit(): string {
       git('commit', '--quiet', '--allow-empty', '--message', 'change');
-      const sha = git('rev-parse', 'HEAD');
-      for (const image of tested ? [name, `${name}/nginx`, `${name}/redis`] : []) {
-        const tag = `${registry.address}/${image}:sha-${sha}-${arch}`;
-        const labels = [
-          '--label',
-          `org.opencontainers.image.revision=${sha}`,
-          '--build-arg',
-          `NUMBER=${sha}`,
-        ];
-        execFileSync('docker', ['build', '--quiet', '--tag', tag, ...labels, folder]);
-        execFileSync('docker', ['push', '--quiet', tag]);
-        execFileSync('docker', ['rmi', tag]);
-      }
-      return sha;
+      return git('rev-parse', 'HEAD');
     },
-    index: (sha: string) => step('index', { GITHUB_SHA: sha }),
-    release: (version: string, sha: string, env = {}) =>
-      step('release', { GITHUB_SHA: sha, GITHUB_REF_NAME: version, RELEASE_WAIT: '0', ...env }),
+    /** Puts an image there; its digest. */
+    build: (repository_: string, tag: string, sha: string, number = sha) =>
+      registry.put(repository_, tag, arch, { 'org.opencontainers.image.revision': sha, number }),
+    /** Candidates as `push` hands them on: a number makes another build of the same commit. */
+    async candidates(sha: string, number?: string): Promise<string> {
+      const digest = await repository.build(`${name}/candidate`, 'x', sha, number);
+      const reference = `${proxy.address}/${name}/candidate@${digest}`;
+      return JSON.stringify(Object.fromEntries(images.map((image) => [image, reference])));
+    },
+    /** The index of tested candidates, as it is handed on. */
+    async index(sha: string, number?: string): Promise<string> {
+      const { status, said, outputs } = await step('index', {
+        GITHUB_SHA: sha,
+        [arch.toUpperCase()]: await repository.candidates(sha, number),
+      });
+      if (status !== 0) throw new Error(said);
+      return outputs.images ?? '';
+    },
+    publishOnly: (sha: string, IMAGES: string, env: NodeJS.ProcessEnv = {}) =>
+      step('publish', { GITHUB_SHA: sha, IMAGES, ...env }),
+    async publish(sha: string, env: NodeJS.ProcessEnv = {}, number?: string) {
+      return repository.publishOnly(sha, await repository.index(sha, number), env);
+    },
+    release: (version: string, sha: string, env: NodeJS.ProcessEnv = {}) =>
+      step('release', { GITHUB_SHA: sha, GITHUB_REF_NAME: version, ...env }),
     tags: (image = name) => registry.tags(image),
+    /** The tags of all images that anyone uses. */
+    async all() {
+      const all: Record<string, Record<string, string>> = {};
+      for (const each of Object.values(names)) all[each] = await registry.tags(each);
+      return all;
+    },
   };
+  return repository;
 }
+
+const digestIn = (IMAGES: string, image = 'app') =>
+  (JSON.parse(IMAGES) as Record<string, string>)[image]?.split('@')[1];
+
+describe('the index', () => {
+  test('hands on the digest of what the candidates are, whoever moves its tag', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    const IMAGES = await repository.index(sha);
+    const tags = await registry.tags(`${repository.name}/candidate`);
+    expect(digestIn(IMAGES)).toBe(tags[`app-${sha}`]);
+    const { manifests } = await registry.manifest(`${repository.name}/candidate`, digestIn(IMAGES) ?? '');
+    expect(manifests?.map(({ digest }) => digest)).toEqual([tags.x]);
+    expect(await repository.tags()).toEqual({});
+  });
+
+  test('needs each architecture, and each image of it', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    const candidates = await repository.candidates(sha);
+    const { redis, ...some } = JSON.parse(candidates);
+    for (const env of [
+      { ARCHES: `${arch} riscv64`, [arch.toUpperCase()]: candidates },
+      { [arch.toUpperCase()]: JSON.stringify(some) },
+      {},
+    ]) {
+      const { status, outputs } = await repository.step('index', { GITHUB_SHA: sha, ...env });
+      expect({ status, outputs }).toEqual({ status: 1, outputs: {} });
+    }
+    expect(redis).toBeDefined();
+  });
+
+  test('is listed with what it lists for the signature', async () => {
+    const repository = makeRepository();
+    const IMAGES = await repository.index(repository.commit());
+    const { said } = await repository.step('subjects', { IMAGES, IMAGE: 'nginx' });
+    const lines = said.trimEnd().split('\n');
+    expect(lines).toHaveLength(2);
+    for (const line of lines)
+      expect(line).toMatch(new RegExp(`^[0-9a-f]{64}  ${proxy.address}/${repository.name}/nginx$`));
+    expect(`sha256:${lines[0]?.split(' ')[0]}`).toBe(digestIn(IMAGES, 'nginx'));
+  });
+});
+
+describe('what is published', () => {
+  test('has the tags sha-COMMIT and edge, of all three images', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    const IMAGES = await repository.index(sha);
+    expect(await repository.publishOnly(sha, IMAGES, { FIRST: 'true' })).toMatchObject({ status: 0 });
+    const digest = digestIn(IMAGES);
+    for (const tags of Object.values(await repository.all())) {
+      expect(tags).toEqual({ edge: digest, [`sha-${sha}`]: digest });
+    }
+  });
+
+  test('is verified by workflow, branch, commit and kind of runner', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    expect(await repository.publish(sha, repository.gh('yes'))).toMatchObject({ status: 0 });
+    expect(repository.asked()).toHaveLength(3);
+    for (const line of repository.asked()) {
+      expect(line).toMatch(/^attestation verify oci:\/\/\S+@sha256:\w{64} /);
+      for (const flag of [
+        `--repo ${repository.name}`,
+        `--signer-workflow ${repository.name}/.github/workflows/pipeline.yml`,
+        '--source-ref refs/heads/main',
+        `--source-digest ${sha}`,
+        '--deny-self-hosted-runners',
+      ])
+        expect(line).toContain(flag);
+    }
+  });
+
+  test.each(['no', 'broken'] as const)('is nothing where `gh` says %s', async (answer) => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    const { status, said } = await repository.publish(sha, repository.gh(answer));
+    expect(status).toBe(1);
+    expect(said).toContain(`has no signature of this pipeline for ${sha}`);
+    expect(await repository.tags()).toEqual({});
+  });
+
+  test('is verified unless it is said that there are no signatures', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    for (const UNSIGNED of ['', 'false', 'yes']) {
+      expect(await repository.publish(sha, { ...repository.gh('no'), UNSIGNED })).toMatchObject({
+        status: 1,
+      });
+    }
+  });
+
+  test('is nothing where somebody has put the tag of the commit before', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    await repository.build(repository.name, `sha-${sha}`, sha, 'planted');
+    const before = await repository.all();
+    const { status, said } = await repository.publish(sha, { FIRST: 'true' });
+    expect(status).toBe(1);
+    expect(said).toContain(`sha-${sha} is there already, and this run has not built it`);
+    expect(await repository.all()).toEqual(before);
+  });
+
+  test('leaves sha-COMMIT as it was where the commit is built again; edge and a name of its own get the new one', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    await repository.publish(sha, { FIRST: 'true' });
+    const before = await repository.tags();
+    const run = { GITHUB_RUN_ID: '77', GITHUB_RUN_ATTEMPT: '2' };
+    expect(await repository.publish(sha, run, 'again')).toMatchObject({ status: 0 });
+    const after = await repository.tags();
+    expect(after[`sha-${sha}`]).toBe(before[`sha-${sha}`]);
+    expect(after.edge).not.toBe(before.edge);
+    expect(after[`sha-${sha}-77-2`]).toBe(after.edge);
+  });
+
+  test('is what it was where the same digests are published again', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    const IMAGES = await repository.index(sha);
+    await repository.publishOnly(sha, IMAGES, { FIRST: 'true' });
+    const before = await repository.all();
+    expect(await repository.publishOnly(sha, IMAGES, { FIRST: 'true' })).toMatchObject({ status: 0 });
+    expect(await repository.all()).toEqual(before);
+  });
+});
 
 describe('edge', () => {
   test('is the newest tested commit, even when an older one is ready later', async () => {
     const repository = makeRepository();
     const [older, newer] = [repository.commit(), repository.commit()];
-    expect(repository.index(newer).status).toBe(0);
+    expect(await repository.publish(newer)).toMatchObject({ status: 0 });
     const { edge } = await repository.tags();
-    const late = repository.index(older);
+    const late = await repository.publish(older);
     expect(late.status).toBe(0);
     expect(late.said).toContain(`stays at the newer ${newer}`);
     const tags = await repository.tags();
@@ -87,23 +281,23 @@ describe('edge', () => {
     expect(tags[`sha-${older}`]).toBeDefined();
   });
 
-  test('moves on with the next commit, for both images', async () => {
+  test('moves on with the next commit, for all images', async () => {
     const repository = makeRepository();
-    const first = repository.commit();
-    repository.index(first);
+    await repository.publish(repository.commit());
     const second = repository.commit();
-    expect(repository.index(second).status).toBe(0);
-    const tags = await repository.tags();
-    expect(tags.edge).toBe(tags[`sha-${second}`]);
-    expect(tags.edge).not.toBe(tags[`sha-${first}`]);
+    expect(await repository.publish(second)).toMatchObject({ status: 0 });
+    for (const tags of Object.values(await repository.all())) expect(tags.edge).toBe(tags[`sha-${second}`]);
   });
 
-  test('needs each architecture', async () => {
+  test('stays where the registry does not say what it is', async () => {
     const repository = makeRepository();
-    const sha = repository.commit();
-    const { status } = repository.step('index', { GITHUB_SHA: sha, ARCHES: `${arch} riscv64` });
-    expect(status).not.toBe(0);
-    expect(Object.keys(await repository.tags())).toEqual([`sha-${sha}-${arch}`]);
+    const [older, newer] = [repository.commit(), repository.commit()];
+    await repository.publish(newer);
+    const before = await repository.all();
+    const IMAGES = await repository.index(older);
+    proxy.fail(new RegExp(`${repository.name}/manifests/edge`));
+    expect(await repository.publishOnly(older, IMAGES)).toMatchObject({ status: 1 });
+    expect(await repository.all()).toEqual(before);
   });
 });
 
@@ -111,27 +305,30 @@ describe('a release', () => {
   test('gives the tested digest the names of its version', async () => {
     const repository = makeRepository();
     const sha = repository.commit();
-    repository.index(sha);
-    expect(repository.release('v1.2.3', sha)).toMatchObject({ status: 0 });
-    const tags = await repository.tags();
-    for (const tag of ['1.2.3', '1.2', '1', 'latest'])
-      expect({ tag, digest: tags[tag] }).toEqual({ tag, digest: tags[`sha-${sha}`] });
-    expect(repository.release('v1.2.3', sha).status).toBe(0);
-    expect(await repository.tags()).toEqual(tags);
+    await repository.publish(sha);
+    expect(await repository.step('await', { GITHUB_SHA: sha, GITHUB_REF_NAME: 'v1.2.3' })).toMatchObject({
+      status: 0,
+    });
+    expect(await repository.release('v1.2.3', sha)).toMatchObject({ status: 0 });
+    const all = await repository.all();
+    for (const tags of Object.values(all)) {
+      for (const tag of ['1.2.3', '1.2', '1', 'latest'])
+        expect({ tag, digest: tags[tag] }).toEqual({ tag, digest: tags[`sha-${sha}`] });
+    }
+    expect(await repository.release('v1.2.3', sha)).toMatchObject({ status: 0 });
+    expect(await repository.all()).toEqual(all);
   });
 
   test('of an older line leaves latest with the highest version', async () => {
     const repository = makeRepository();
-    const old = repository.commit();
-    repository.index(old);
-    const current = repository.commit();
-    repository.index(current);
+    const [old, current] = [repository.commit(), repository.commit()];
+    for (const sha of [old, current]) await repository.publish(sha);
     for (const [tag, sha] of [
       ['v2.0.0', current],
       ['v1.9.1', old],
     ] as const) {
       repository.git('tag', tag, sha);
-      expect(repository.release(tag, sha).status).toBe(0);
+      expect(await repository.release(tag, sha)).toMatchObject({ status: 0 });
     }
     const tags = await repository.tags();
     expect(tags.latest).toBe(tags['2.0.0']);
@@ -140,89 +337,180 @@ describe('a release', () => {
     expect(tags['1.9.1']).not.toBe(tags['2.0.0']);
   });
 
-  test('that is a preview has its own name alone', async () => {
+  test('is not held back by tags of Git that were never released', async () => {
     const repository = makeRepository();
     const sha = repository.commit();
-    repository.index(sha);
-    expect(repository.release('v3.0.0-rc.1', sha).status).toBe(0);
-    expect(Object.keys(await repository.tags()).sort()).toEqual(
-      ['3.0.0-rc.1', 'edge', `sha-${sha}`, `sha-${sha}-${arch}`].sort(),
+    await repository.publish(sha);
+    for (const stray of ['v99.0.0', 'v1.0.1.rc1', 'v1.0.9', 'v1.1', 'v1.2.0-rc.1', 'v1.0.x'])
+      repository.git('tag', stray);
+    expect(await repository.release('v1.0.1', sha)).toMatchObject({ status: 0 });
+    expect(await repository.tags()).toMatchObject(
+      Object.fromEntries(['1.0.1', '1.0', '1', 'latest'].map((tag) => [tag, expect.any(String)])),
     );
   });
 
-  test('is never moved to another commit', async () => {
+  test('that is a preview has its own name alone', async () => {
     const repository = makeRepository();
-    const first = repository.commit();
-    repository.index(first);
-    repository.release('v1.0.0', first);
-    const second = repository.commit();
-    repository.index(second);
-    const before = await repository.tags();
-    const moved = repository.release('v1.0.0', second);
-    expect(moved.status).not.toBe(0);
-    expect(moved.said).toContain(`1.0.0 was released from ${first}: a version is not moved`);
-    expect(await repository.tags()).toEqual(before);
+    const sha = repository.commit();
+    await repository.publish(sha);
+    expect(await repository.release('v3.0.0-rc.1', sha)).toMatchObject({ status: 0 });
+    expect(Object.keys(await repository.tags()).sort()).toEqual(['3.0.0-rc.1', 'edge', `sha-${sha}`].sort());
+  });
+
+  test('is never moved to another commit, whichever image has it', async () => {
+    for (const image of images as (keyof ReturnType<typeof makeRepository>['names'])[]) {
+      const repository = makeRepository();
+      const [first, second] = [repository.commit(), repository.commit()];
+      await repository.publish(first);
+      await repository.publish(second);
+      const name = `${registry.address}/${repository.names[image]}`;
+      docker('buildx', 'imagetools', 'create', '--tag', `${name}:1.0.0`, `${name}:sha-${first}`);
+      const before = await repository.all();
+      const moved = await repository.release('v1.0.0', second);
+      expect(moved.status).toBe(1);
+      expect(moved.said).toContain(`1.0.0 was released from ${first}: a version is not moved`);
+      expect(await repository.all()).toEqual(before);
+    }
+  });
+
+  test('moves nothing where the registry fails, whatever it fails at', async () => {
+    const repository = makeRepository();
+    const [first, second] = [repository.commit(), repository.commit()];
+    await repository.publish(first);
+    await repository.publish(second);
+    expect(await repository.release('v1.0.0', first)).toMatchObject({ status: 0 });
+    repository.git('tag', 'v1.0.1'); // asked for: is it released?
+    const before = await repository.all();
+    for (const { version, path } of [
+      { version: 'v1.0.0', path: `${repository.name}/manifests/1.0.0` },
+      { version: 'v1.1.0', path: `${repository.name}/redis/manifests/1.1.0` },
+      { version: 'v1.1.0', path: `${repository.name}/nginx/manifests/sha-` },
+      { version: 'v0.9.0', path: `${repository.name}/manifests/1.0.1` },
+    ]) {
+      proxy.fail(new RegExp(path));
+      const { status, said } = await repository.release(version, second);
+      expect({ path, status }).toEqual({ path, status: 1 });
+      expect(said).toContain('503');
+      expect(await repository.all()).toEqual(before);
+    }
+  });
+
+  test('is verified before it is tagged, what was released before too', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    await repository.publish(sha);
+    const before = await repository.all();
+    for (const answer of ['no', 'broken'] as const) {
+      expect(await repository.release('v1.0.0', sha, repository.gh(answer))).toMatchObject({ status: 1 });
+      expect(await repository.all()).toEqual(before);
+    }
+    expect(await repository.release('v1.0.0', sha, repository.gh('yes'))).toMatchObject({ status: 0 });
+    expect(await repository.release('v1.0.0', sha, repository.gh('no'))).toMatchObject({ status: 1 });
+    const digest = before[repository.name]?.[`sha-${sha}`];
+    expect(repository.asked().filter((line) => line.includes(`${repository.name}@${digest} `))).toHaveLength(
+      4,
+    );
   });
 
   test('of a commit that was never tested ends with what to look for', async () => {
     const repository = makeRepository();
-    const sha = repository.commit(false);
-    const { status, said } = repository.release('v1.0.0', sha);
-    expect(status).not.toBe(0);
+    const sha = repository.commit();
+    const { status, said } = await repository.step('await', { GITHUB_SHA: sha, GITHUB_REF_NAME: 'v1.0.0' });
+    expect(status).toBe(1);
     expect(said).toContain('Is the commit on main, and its pipeline green?');
+    expect(await repository.release('v1.0.0', sha)).toMatchObject({ status: 1 });
     expect(await repository.tags()).toEqual({});
   });
 
-  test('has a version for a name', () => {
+  test('has a version for a name', async () => {
     const repository = makeRepository();
-    const { status, said } = repository.release('v1.x', repository.commit(false));
-    expect(status).not.toBe(0);
-    expect(said).toContain('v1.x is not vX.Y.Z');
+    const sha = repository.commit();
+    for (const { status, said } of [
+      await repository.release('v1.x', sha),
+      await repository.step('await', { GITHUB_SHA: sha, GITHUB_REF_NAME: 'v1.x' }),
+    ]) {
+      expect(status).toBe(1);
+      expect(said).toContain('v1.x is not vX.Y.Z');
+    }
   });
 });
 
-describe('the verdict', () => {
-  const verdict = (ref: string, results: Record<string, string>) => {
-    const none = {
-      bare: 'skipped',
-      lint: 'skipped',
-      devcontainer: 'skipped',
-      image: 'skipped',
-      publish: 'skipped',
-      attest: 'skipped',
-      release: 'skipped',
-    };
-    const RESULTS = Object.entries({ ...none, ...results })
-      .map((line) => `${line.join(' ')}\n`)
-      .join('');
-    return spawnSync(join(root, '.github/pipeline.sh'), ['verdict'], {
-      encoding: 'utf8',
-      env: { ...process.env, GITHUB_REF: ref, RESULTS },
-    }).status;
+describe('the gate and the verdict', () => {
+  const judge = async (step: string, ref: string, EVENT: string, results: Record<string, string>) => {
+    const jobs = 'test lint devcontainer push image index attest publish gate release audit long'.split(' ');
+    const RESULTS = jobs.map((job) => `${job} ${results[job] ?? 'skipped'}\n`).join('');
+    return (await runStep(join(root, '.github/pipeline.sh'), step, { GITHUB_REF: ref, EVENT, RESULTS }))
+      .status;
   };
-  const tested = { bare: 'success', lint: 'success', devcontainer: 'success', image: 'success' };
+  const verdict = (ref: string, results: Record<string, string>, event = 'push') =>
+    judge('verdict', ref, event, results);
+  const all = (...jobs: string[]) => Object.fromEntries(jobs.map((job) => [job, 'success']));
+  const tested = all('test', 'lint', 'devcontainer', 'image');
+  const published = { ...tested, ...all('push', 'index', 'publish') };
 
-  test('is green when all that the event has to run is', () => {
-    expect(verdict('refs/pull/1/merge', tested)).toBe(0);
-    expect(verdict('refs/heads/main', { ...tested, publish: 'success' })).toBe(0);
-    expect(verdict('refs/heads/main', { ...tested, publish: 'success', attest: 'success' })).toBe(0);
-    expect(verdict('refs/tags/v1.0.0', { release: 'success' })).toBe(0);
+  test('is green when all that the event has to run is', async () => {
+    expect(await verdict('refs/pull/1/merge', tested, 'pull_request')).toBe(0);
+    expect(await verdict('refs/heads/branch', tested)).toBe(0);
+    expect(await verdict('refs/heads/main', published)).toBe(0);
+    expect(await verdict('refs/heads/main', { ...published, attest: 'success' })).toBe(0);
+    expect(await verdict('refs/heads/main', { ...published, ...all('audit', 'long') }, 'schedule')).toBe(0);
+    expect(await verdict('refs/tags/v1.0.0', all('gate', 'release'))).toBe(0);
   });
 
-  test('is red when a job was cancelled, or skipped because another failed', () => {
-    expect(verdict('refs/pull/1/merge', { ...tested, bare: 'cancelled' })).toBe(1);
-    expect(verdict('refs/pull/1/merge', { ...tested, lint: 'failure', image: 'skipped' })).toBe(1);
-    expect(verdict('refs/pull/1/merge', { ...tested, image: 'skipped' })).toBe(1);
-    expect(verdict('refs/heads/main', tested)).toBe(1);
-    expect(verdict('refs/heads/main', { ...tested, publish: 'success', attest: 'failure' })).toBe(1);
-    expect(verdict('refs/tags/v1.0.0', {})).toBe(1);
-    expect(verdict('refs/heads/main', {})).toBe(1);
+  test('is red when a job was cancelled, or skipped because another failed', async () => {
+    expect(await verdict('refs/pull/1/merge', { ...tested, test: 'cancelled' })).toBe(1);
+    expect(await verdict('refs/pull/1/merge', { ...tested, lint: 'failure', image: 'skipped' })).toBe(1);
+    expect(await verdict('refs/pull/1/merge', { ...tested, image: 'skipped' })).toBe(1);
+    expect(await verdict('refs/heads/main', tested)).toBe(1);
+    expect(await verdict('refs/heads/main', { ...published, attest: 'failure' })).toBe(1);
+    expect(
+      await verdict('refs/heads/main', { ...published, ...all('audit'), long: 'failure' }, 'schedule'),
+    ).toBe(1);
+    expect(await verdict('refs/tags/v1.0.0', all('gate'))).toBe(1);
+    expect(await verdict('refs/heads/main', {})).toBe(1);
+  });
+
+  test('a push is published only if all jobs are green, the weekly build without those that check files', async () => {
+    const built = { ...tested, push: 'success' };
+    expect(await judge('gate', 'refs/heads/main', 'push', built)).toBe(0);
+    for (const job of Object.keys(built)) {
+      for (const end of ['failure', 'cancelled', 'skipped'])
+        expect({
+          job,
+          end,
+          code: await judge('gate', 'refs/heads/main', 'push', { ...built, [job]: end }),
+        }).toEqual({ job, end, code: 1 });
+    }
+    const unneeded = { lint: 'failure', devcontainer: 'cancelled' };
+    expect(await judge('gate', 'refs/heads/main', 'schedule', { ...built, ...unneeded })).toBe(0);
+    for (const job of ['test', 'push', 'image'])
+      expect(await judge('gate', 'refs/heads/main', 'schedule', { ...built, [job]: 'failure' })).toBe(1);
   });
 });
 
-test("GitHub's token is never shown to another registry", () => {
+test('one command pins the base images of every Dockerfile by digest, and renews the pin', async () => {
   const repository = makeRepository();
-  repository.commit(false);
-  const { status, said } = repository.step('login', { GITHUB_TOKEN: 'secret', GITHUB_ACTOR: 'someone' });
+  const image = `${registry.address}/library/base:1.2`;
+  const file = join(folder, String(count), 'deploy/Dockerfile');
+  mkdirSync(join(folder, String(count), 'deploy'));
+  writeFileSync(file, `FROM ${image} AS base\nFROM base AS app\nFROM scratch\nFROM ${image}\n`);
+  repository.git('add', '--all');
+  for (const number of ['1', '2']) {
+    const digest = await repository.build('library/base', '1.2', 'none', number);
+    expect(await runStep(join(folder, String(count), '.github/pin.sh'), '', {})).toMatchObject({ status: 0 });
+    expect(readFileSync(file, 'utf8')).toBe(
+      `FROM ${image}@${digest} AS base\nFROM base AS app\nFROM scratch\nFROM ${image}@${digest}\n`,
+    );
+  }
+  docker('build', '--quiet', '--file', file, '--target', 'app', folder); // and what is pinned can be built from
+});
+
+test("GitHub's token is never shown to another registry", async () => {
+  const repository = makeRepository();
+  repository.commit();
+  const { status, said } = await repository.step('login', {
+    GITHUB_TOKEN: 'secret',
+    GITHUB_ACTOR: 'someone',
+  });
   expect({ status, said }).toEqual({ status: 0, said: '' });
 });

@@ -6,14 +6,20 @@ export const root = join(__dirname, '../..');
 export const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
 export interface Step {
+  name?: string;
+  if?: string;
   uses?: string;
   run?: string;
+  env?: Record<string, string>;
   with?: Record<string, unknown>;
 }
 export interface Job {
   if?: string;
   needs?: string | string[];
   'timeout-minutes'?: number;
+  environment?: string;
+  concurrency?: { group: string; 'cancel-in-progress': boolean };
+  outputs?: Record<string, string>;
   permissions?: Record<string, string>;
   steps: Step[];
 }
@@ -30,32 +36,72 @@ export const readWorkflow = (name: string): Workflow => parse(read(`.github/work
 export const events: Record<string, { event_name: string; ref: string }> = {
   'pull request': { event_name: 'pull_request', ref: 'refs/pull/1/merge' },
   'merge group': { event_name: 'merge_group', ref: 'refs/heads/gh-readonly-queue/main/pr-1' },
+  'push to another branch': { event_name: 'push', ref: 'refs/heads/branch' },
   'push to main': { event_name: 'push', ref: 'refs/heads/main' },
   'tag `vX.Y.Z`': { event_name: 'push', ref: 'refs/tags/v1.2.3' },
   weekly: { event_name: 'schedule', ref: 'refs/heads/main' },
 };
 
-/** The jobs that run on an event when all goes well. */
-export function jobsOf(workflow: Workflow, event: { event_name: string; ref: string }): string[] {
-  const github = { ...event, actor: 'someone', event: { repository: { private: false } } };
-  const holds = (condition: string) => {
-    const expression = condition.replace(/^\$\{\{|\}\}$/g, '').replaceAll('==', '===');
-    const evaluate = new Function('github', 'startsWith', 'always', `return ${expression}`);
+/** How a job ends by itself, where it is not skipped: all well unless it is said here. */
+export type Ends = Record<string, 'failure' | 'cancelled'>;
+
+/** How each job ends on an event, by the rules of GitHub for `if` and `needs`. */
+export function resultsOf(
+  workflow: Workflow,
+  event: { event_name: string; ref: string },
+  ends: Ends = {},
+  repository = { private: false },
+): Record<string, string> {
+  const github = { ...event, actor: 'someone', event: { repository } };
+  const results: Record<string, string> = {};
+  const ancestors = (name: string): string[] =>
+    needsOf(jobNamed(workflow, name)).flatMap((need) => [need, ...ancestors(need)]);
+  function resultOf(name: string): string {
+    results[name] ??= runs(name) ? (ends[name] ?? 'success') : 'skipped';
+    return results[name];
+  }
+  function runs(name: string): boolean {
+    const job = jobNamed(workflow, name);
+    const needs = Object.fromEntries(needsOf(job).map((need) => [need, { result: resultOf(need) }]));
+    const before = ancestors(name).map(resultOf);
+    const condition = (job.if ?? 'true').replace(/^\$\{\{|\}\}$/g, '').replace(/([!=])=/g, '$1==');
+    // Without a function of status in it, a condition holds only if all went well before.
+    const asksForStatus = /\b(always|cancelled|failure)\(/.test(condition);
+    if (!asksForStatus && needsOf(job).some((need) => resultOf(need) !== 'success')) return false;
+    const evaluate = new Function(
+      'github',
+      'needs',
+      'startsWith',
+      'always',
+      'cancelled',
+      'failure',
+      `return ${condition}`,
+    );
     return Boolean(
       evaluate(
         github,
+        needs,
         (text: string, start: string) => text.startsWith(start),
         () => true,
+        () => before.includes('cancelled'),
+        () => before.includes('failure'),
       ),
     );
-  };
-  const runs = (name: string): boolean => {
-    const job = workflow.jobs[name];
-    if (!job) throw new Error(`no job ${name}`);
-    if (job.if && !holds(job.if)) return false;
-    return job.if === 'always()' || needsOf(job).every(runs);
-  };
-  return Object.keys(workflow.jobs).filter(runs);
+  }
+  for (const name of Object.keys(workflow.jobs)) resultOf(name);
+  return results;
+}
+
+/** The jobs that run on an event when all goes well. */
+export const jobsOf = (workflow: Workflow, event: { event_name: string; ref: string }): string[] =>
+  Object.entries(resultsOf(workflow, event)).flatMap(([name, result]) =>
+    result === 'success' ? [name] : [],
+  );
+
+function jobNamed(workflow: Workflow, name: string): Job {
+  const job = workflow.jobs[name];
+  if (!job) throw new Error(`no job ${name}`);
+  return job;
 }
 
 export const needsOf = (job: Job) => (job.needs === undefined ? [] : [job.needs].flat());
