@@ -64,7 +64,7 @@ test('Redis killed and restarted in mid-load: every visit is answered and counte
     await redis.kill();
     await redis.start();
   }
-  await load.waitForAnswers(600);
+  await load.waitForAnswers(200);
   await expectFlawless(app.address, load);
   expect(await redis.command('GET', 'visits')).toBe(String(load.report.history.length));
 });

@@ -29,12 +29,12 @@ export interface Load {
 
 /**
  * Sends the app's sample request on so many connections, until it is stopped. The pause between an answer and the next
- * request, 10 ms by default, leaves some of the machine to what is tested. `path`: asks for this one instead.
+ * request, 25 ms by default, leaves some of the machine to what is tested. `path`: asks for this one instead.
  */
 export function startLoad(
   to: Address,
   connections: number,
-  { keepAlive = true, pause = 10, path }: { keepAlive?: boolean; pause?: number; path?: string } = {},
+  { keepAlive = true, pause = 25, path }: { keepAlive?: boolean; pause?: number; path?: string } = {},
 ): Load {
   const report: LoadReport = { statuses: {}, errors: [], history: [], slowest: 0 };
   const agent = new Agent({ keepAlive, maxSockets: connections });

@@ -24,6 +24,6 @@ export async function waitFor<T>(
       cause = error;
     }
     if (performance.now() > end) throw new Error(`waited ${limit} ms in vain for ${what}`, { cause });
-    await delay(10);
+    await delay(20);
   }
 }
