@@ -139,17 +139,18 @@ export class Supervisor {
 
   #reconcile(): void {
     if (!this.#socket && !this.#stopping) return; // throng is about to fork the first workers
-    for (const action of reconcile(this.#situation())) this.#perform(action);
+    const now = performance.now();
+    for (const action of reconcile(this.#situation(now))) this.#perform(action);
     clearTimeout(this.#timer);
-    const situation = this.#situation();
-    const pause = nextLook(situation) - situation.now;
+    // By the same clock reading: what became due since then must not count as done.
+    const pause = nextLook(this.#situation(now)) - performance.now();
     if (pause < Number.POSITIVE_INFINITY)
       this.#timer = setTimeout(() => this.#lookSoon(), Math.max(pause, 1));
   }
 
-  #situation(): Situation<WorkerHandle> {
+  #situation(now: number): Situation<WorkerHandle> {
     return {
-      now: performance.now(),
+      now,
       workers: [...this.#workers],
       wanted: this.#wanted,
       generation: this.#generation,

@@ -98,6 +98,18 @@ async function serve(settings: Parameters<typeof start>[0] = {}) {
 
 const told = (...workers: (FakeWorker | undefined)[]) => workers.map((worker) => worker?.told);
 
+test('a pause that ends during the look which would wait for it does not end the tries', async () => {
+  const world = await start({ workers: 1 });
+  const { now } = performance;
+  performance.now = () => {
+    suspended += 60; // milliseconds between any two lines: the machine is busy
+    return now.call(performance);
+  };
+  world.cluster.workers[0]?.die(1);
+  await world.pass(5_000);
+  expect(world.cluster.workers).toHaveLength(2);
+});
+
 test('the workers that throng forks are adopted, and none is forked besides', async () => {
   const world = await start({ workers: 3 });
   const { cluster, adopted, socket } = world;
