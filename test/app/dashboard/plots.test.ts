@@ -82,17 +82,17 @@ describe.each([['Redis'], ['the primary']])('with the history in %s', (where) =>
   });
 });
 
-test.each(['-1', 'x', '1e99', '99999999999999999999', '1-0'])(
-  'a stream asked to go on after %j begins with all there is',
-  async (after) => {
-    const app = await startApp({ env: { ...env, WEB_CONCURRENCY: '1' } });
-    await waitFor(async () => (await pointsOf(app, 'rate')).times.length > 0, 'a point');
+test('a stream that is asked to go on after what is no second begins with all there is', async () => {
+  const app = await startApp({ env: { ...env, WEB_CONCURRENCY: '1' } });
+  await waitFor(async () => (await pointsOf(app, 'rate')).times.length > 0, 'a point');
+  for (const after of ['-1', 'x', '1e99', '99999999999999999999', '1-0']) {
     const stream = await openEvents(app.address, '/dashboard/events', { 'Last-Event-ID': after });
     expect((await waitFor(() => stream.frames[0], 'a frame')).data.plots.rate.times.length).toBeGreaterThan(
       0,
     );
-  },
-);
+    stream.close();
+  }
+});
 
 test('with Redis the history outlives the service', async () => {
   const redis = await startRedis();
