@@ -125,6 +125,7 @@ export async function openService(context: Context): Promise<Service> {
     router,
     ready: store.ready,
     drain() {
+      // End your streams here.
       dashboard.drain(); // dashboard
     },
     async close() {

@@ -18,8 +18,8 @@ export interface Events {
   frames: Frame[];
   /** Resolves when the server ends the stream, to whether it was its proper end. */
   ended: Promise<boolean>;
-  /** The first frame, from now on, that meets the condition. */
-  next(condition: (frame: Frame) => boolean, what: string, limit?: number): Promise<Frame>;
+  /** The first frame that meets the condition, of those there are or come. */
+  find(condition: (frame: Frame) => boolean, what: string, limit?: number): Promise<Frame>;
   close(): void;
 }
 
@@ -41,9 +41,8 @@ export function openEvents(to: Address, path: string, headers: Record<string, st
         headers: response.headers,
         frames,
         ended,
-        next(condition, what, limit = 15_000) {
-          const from = frames.length;
-          return waitFor(() => frames.slice(from).find(condition), what, limit);
+        find(condition, what, limit = 15_000) {
+          return waitFor(() => frames.find(condition), what, limit);
         },
         close: () => request.destroy(),
       });

@@ -23,11 +23,11 @@ test.each([['Redis'], ['the primary']])(
       'content-type': 'text/event-stream',
       'cache-control': 'no-store',
     });
-    const seen = viewers.map(({ next }) => next(({ data }) => data.hits === 1, 'the visit'));
+    const seen = viewers.map(({ find }) => find(({ data }) => data.hits === 1, 'the visit'));
     await request(app.address, '/');
     await Promise.all(seen);
     // Only the newest matters: visits that come together need not be seen one by one.
-    const last = viewers.map(({ next }) => next(({ data }) => data.hits === 51, 'the last visit'));
+    const last = viewers.map(({ find }) => find(({ data }) => data.hits === 51, 'the last visit'));
     await Promise.all(upTo(50).map(() => request(app.address, '/')));
     await Promise.all(last);
   },
@@ -68,13 +68,13 @@ test('while Redis is away viewers are told so, and see the number again on its r
   const app = await startApp({ env: { WEB_CONCURRENCY: '1', REDIS_URL: redis.url } });
   await request(app.address, '/');
   const viewer = await openEvents(app.address, '/events');
-  await viewer.next(({ data }) => data.hits === 1, 'the number').catch(() => {});
-  const away = viewer.next(({ event }) => event === 'away', 'the outage');
+  await viewer.find(({ data }) => data.hits === 1, 'the number');
+  const away = viewer.find(({ event }) => event === 'away', 'the outage');
   await redis.kill();
   await away;
   await redis.start();
   const again = await openEvents(app.address, '/events');
-  await again.next(({ data }) => data.hits === 1, 'the number again');
+  await again.find(({ data }) => data.hits === 1, 'the number again');
 });
 
 test('nobody who looks costs Redis nothing', async () => {
@@ -83,7 +83,7 @@ test('nobody who looks costs Redis nothing', async () => {
   const gets = async () =>
     /cmdstat_get:calls=(\d+)/.exec(String(await redis.command('INFO', 'commandstats')))?.[1];
   const viewer = await openEvents(app.address, '/events');
-  await viewer.next(() => true, 'the number').catch(() => {});
+  await viewer.find(() => true, 'the number');
   viewer.close();
   await new Promise((resume) => setTimeout(resume, 500));
   const before = await gets();

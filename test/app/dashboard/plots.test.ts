@@ -58,7 +58,7 @@ describe.each([['Redis'], ['the primary']])('with the history in %s', (where) =>
   test('a reload with viewers: no second is missing, and a stream goes on where it was', async () => {
     const app = await start();
     const first = await openEvents(app.address, '/dashboard/events');
-    await first.next(({ data }) => data.plots.rate?.times.length > 0, 'points');
+    await first.find(({ data }) => data.plots.rate?.times.length > 0, 'points');
     app.kill('SIGHUP');
     await app.waitForLog(/^reloaded/);
     expect(await first.ended).toBe(true);
@@ -68,7 +68,7 @@ describe.each([['Redis'], ['the primary']])('with the history in %s', (where) =>
     const times: number[] = data.plots.rate.times;
     expect(times[0]).toBeGreaterThan(seen - 5);
     expect(times[0]).toBeLessThanOrEqual(seen + 1);
-    const marked = await second.next(
+    const marked = await second.find(
       () =>
         second.frames.some((frame) =>
           frame.data.marks?.some(({ type }: { type: string }) => type === 'reloaded'),
@@ -82,17 +82,17 @@ describe.each([['Redis'], ['the primary']])('with the history in %s', (where) =>
   });
 });
 
-test.each(['-1', 'x', '1e99', '99999999999999999999', '1-0'])(
-  'a stream asked to go on after %j begins with all there is',
-  async (after) => {
-    const app = await startApp({ env: { ...env, WEB_CONCURRENCY: '1' } });
-    await waitFor(async () => (await pointsOf(app, 'rate')).times.length > 0, 'a point');
+test('a stream that is asked to go on after what is no second begins with all there is', async () => {
+  const app = await startApp({ env: { ...env, WEB_CONCURRENCY: '1' } });
+  await waitFor(async () => (await pointsOf(app, 'rate')).times.length > 0, 'a point');
+  for (const after of ['-1', 'x', '1e99', '99999999999999999999', '1-0']) {
     const stream = await openEvents(app.address, '/dashboard/events', { 'Last-Event-ID': after });
     expect((await waitFor(() => stream.frames[0], 'a frame')).data.plots.rate.times.length).toBeGreaterThan(
       0,
     );
-  },
-);
+    stream.close();
+  }
+});
 
 test('with Redis the history outlives the service', async () => {
   const redis = await startRedis();
@@ -110,7 +110,7 @@ test('the history of an outage of Redis is written on its return, and plots that
   const app = await startApp({ env: { ...env, REDIS_URL: redis.url } });
   await waitFor(async () => (await pointsOf(app, 'rate')).times.length > 1, 'points');
   const stream = await openEvents(app.address, '/dashboard/events');
-  const away = stream.next(({ event }) => event === 'away', 'the outage');
+  const away = stream.find(({ event }) => event === 'away', 'the outage');
   await redis.kill();
   await away;
   expect((await request(app.address, '/dashboard/rate.json')).status).toBe(503);
@@ -126,7 +126,7 @@ test('a worker that is killed is a mark in the plots', async () => {
   const app = await startApp({ env });
   const stream = await openEvents(app.address, '/dashboard/events');
   const victim = app.workers().find((pid) => pid !== workerOf(stream)) as number;
-  const marked = stream.next(
+  const marked = stream.find(
     ({ data }) =>
       data.marks?.some(
         (mark: { type: string; worker: number }) => mark.type === 'died' && mark.worker === victim,
@@ -168,7 +168,7 @@ test('behind nginx, events arrive as they are sent, and nginx ends with 20 open 
   await startApp({ env: { ...env, LISTEN: socketPath } });
   const nginx = await startNginx(socketPath);
   const streams = await Promise.all(upTo(20).map(() => openEvents(nginx, '/dashboard/events')));
-  await Promise.all(streams.map(({ next }) => next(() => true, 'a frame', 5_000)));
+  await Promise.all(streams.map(({ find }) => find(() => true, 'a frame', 5_000)));
   const begin = performance.now();
   nginx.kill('SIGQUIT');
   expect(await nginx.exited).toMatchObject({ code: 0 });
