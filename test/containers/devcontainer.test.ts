@@ -247,7 +247,7 @@ scenario(
     if (code !== 0) throw new Error(output);
     expect(output).toMatch(/^Tests: .* passed/m);
   },
-  400_000,
+  900_000,
 );
 
 scenario('opened again, it is as it was; a changed package-lock.json has been heeded', async () => {
