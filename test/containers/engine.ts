@@ -269,6 +269,6 @@ function withLogs(body: () => Promise<unknown>): () => Promise<void> {
 }
 
 /** jest's test and beforeAll, with the containers' logs on failure and with more time. */
-export const scenario = (name: string, body: () => Promise<unknown>, limit = 180_000) =>
+export const scenario = (name: string, body: () => Promise<unknown>, limit = 400_000) =>
   test(name, withLogs(body), limit);
 export const prepare = (body: () => Promise<unknown>) => beforeAll(withLogs(body), 600_000);
