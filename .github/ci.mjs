@@ -21,6 +21,7 @@ if (!['push', 'pull_request', 'tag'].includes(event) || (event === 'tag' && !/^v
 
 const act = process.env.ACT_BINARY || findAct();
 if (spawnSync(act, ['--version']).status !== 0) fail(`ACT_BINARY is ${act}, which cannot be executed`);
+if (spawnSync('jq', ['--version']).status !== 0) fail('jq is missing: https://jqlang.org/download');
 process.on('uncaughtException', (error) => fail(error.message));
 const arch = docker('version', '--format', '{{.Server.Arch}}');
 

@@ -8,7 +8,7 @@ git ls-files '*Dockerfile' | while read -r file; do
   # A stage's name has no tag.
   sed -nE 's/^FROM ([^ @]+:[^ @/]+)(@[^ ]+)?( .*)?$/\1/p' "$file" | sort --unique | while read -r image; do
     digest=$(docker buildx imagetools inspect --format '{{json .Manifest}}' "$image" | jq --exit-status --raw-output .digest)
-    sed -i -E "s|^FROM $image(@[^ ]+)?( .*)?$|FROM $image@$digest\2|" "$file"
+    sed -i.old -E "s|^FROM $image(@[^ ]+)?( .*)?$|FROM $image@$digest\2|" "$file" && rm "$file.old"
     echo "$file: $image@$digest"
   done
 done

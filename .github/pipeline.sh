@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The steps of workflows/pipeline.yml that are more than one command. Each can be typed: npm run pipeline -- STEP
 set -euo pipefail
-shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 # What the runner says; at a prompt, what amounts to it.
@@ -44,6 +43,7 @@ revision() { # the commit that an image was built from. Several architectures: a
   look '{{json .Image}}' "$1" |
     jq --raw-output '[.. | objects | select(has("config")) | .config.Labels["org.opencontainers.image.revision"] // empty] | first // "unknown"'
 }
+upper() { tr '[:lower:]' '[:upper:]' <<<"$1"; }
 point() { docker buildx imagetools create --tag "$1" "$2"; } # TAG SOURCE: one call a tag
 
 start() { # npm start answers. Under act the developer may have port 8080 in use.
@@ -102,7 +102,7 @@ suite() { # against the images of the running stack. On a laptop the part that i
         die "$image runs $id, which is not $reference" ;;
     esac
     say "- $(uname -m): tested \`$reference\`, $(docker image inspect --format '{{.Size}}' "$id" | awk '{ printf "%.0f MB", $1 / 1e6 }')"
-    variable=${image^^}_IMAGE
+    variable=$(upper "$image")_IMAGE
     export "$variable=$reference"
   done
   npm run test:containers -- ${ACT:+images configuration}
@@ -117,16 +117,17 @@ gate() { # RESULTS: a job and its result a line. What an image needs to be publi
 }
 
 index() { # AMD64, ARM64: what `push` has pushed there. The images of all architectures under one digest
-  local image arch variable source sources digest pushed='{}'
+  local image arch variable source sources content digest pushed='{}'
   for image in $images; do
     sources=()
     for arch in $ARCHES; do
-      variable=${arch^^}
+      variable=$(upper "$arch")
       source=$(jq --exit-status --raw-output ".$image" <<<"${!variable:-"{}"}") || die "no $image for $arch"
       sources+=("$source")
     done
     # The digest is computed here: a tag that is read again may have been moved meanwhile.
-    digest=sha256:$(docker buildx imagetools create --dry-run "${sources[@]}" | head --bytes=-1 | sha256sum | cut -d ' ' -f 1)
+    content=$(docker buildx imagetools create --dry-run "${sources[@]}")
+    digest=sha256:$(printf %s "$content" | sha256sum | cut -d ' ' -f 1)
     docker buildx imagetools create --tag "$CANDIDATES:$image-$COMMIT" "${sources[@]}"
     docker buildx imagetools inspect "$CANDIDATES@$digest" >/dev/null
     pushed=$(add "$image" "$CANDIDATES@$digest" <<<"$pushed")
@@ -251,7 +252,7 @@ is_highest() { # VERSION LINE: no higher version of that line is released. A tag
     [ "$other" != "$1" ] || return 0
     found=$(digest "$app:$other") || exit 1 # where errexit does not reach
     [ -z "$found" ] || return 1
-  done < <({ git tag | sed -nE "s/^v($2(\.[0-9]+)+)$/\1/p" | grep -xE '[0-9]+\.[0-9]+\.[0-9]+'; echo "$1"; } | sort --version-sort --reverse --unique)
+  done < <({ git tag | sed -nE "s/^v($2(\.[0-9]+)+)$/\1/p" | grep -xE '[0-9]+\.[0-9]+\.[0-9]+'; echo "$1"; } | sort -rVu)
 }
 
 verdict() { # RESULTS: a job and its result a line. What this event must have run has to be green, nothing may be red.
@@ -281,7 +282,7 @@ judge() { # REQUIRED [JUDGED]: of the jobs that are judged, by default all, none
 }
 
 close() { # the dev containers of this folder, whatever a failed step left open
-  docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs --no-run-if-empty docker rm --force --volumes
+  docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs -r docker rm --force --volumes
   docker compose down --volumes --remove-orphans --timeout 1
 }
 

@@ -48,6 +48,11 @@ describe('on a machine without the tools', () => {
     expect(run('ci.mjs')).toEqual({ status: 1, stdout: '', stderr });
   });
 
+  test('ci says in one line that it needs jq', () => {
+    const stderr = 'ci: jq is missing: https://jqlang.org/download\n';
+    expect(run('ci.mjs', [], { ACT_BINARY: '/bin/true' })).toEqual({ status: 1, stdout: '', stderr });
+  });
+
   test('tools says in one line that it needs Python', () => {
     const { status, stderr } = run('tools.sh');
     expect(status).toBe(1);
@@ -56,7 +61,7 @@ describe('on a machine without the tools', () => {
 });
 
 describe('npm run ci names the images', () => {
-  const bin = makeBin('fakes', ['node'], {
+  const bin = makeBin('fakes', ['node', 'jq'], {
     act: 'for argument; do case $argument in GITHUB_REPOSITORY=*) echo "$argument" ;; esac; done',
     docker: 'case $1 in version) echo amd64 ;; esac',
   });

@@ -19,16 +19,16 @@ const everything = '.ci/run';
 
 /** Where a job of the workflow, or something that one runs, does what a reader is told to type. */
 const runs: Record<string, [file: string, text: string]> = {
-  'npm ci': [workflow, 'run: npm ci && npm test\n'],
-  'npm test': [workflow, 'run: npm ci && npm test\n'],
-  'npm test -- routes': [workflow, 'run: npm ci && npm test\n'], // only the name of a file is the reader's
-  'npm test -- env': [workflow, 'run: npm ci && npm test\n'],
+  'npm ci': [workflow, 'run: npm ci\n'],
+  'npm test': [workflow, 'run: npm test\n'],
+  'npm test -- routes': [workflow, 'run: npm test\n'], // only the name of a file is the reader's
+  'npm test -- env': [workflow, 'run: npm test\n'],
   'npm start': [steps, 'npm start >'],
   'npm run dev': ['test/server/development.test.ts', "startScript('dev'"],
   'npm run format': [everything, ' npm run format\n'],
   'npm run check': [workflow, ' npm run check\n'],
-  'npm run lint': [workflow, 'run: npm run tools && npm run lint\n'],
-  'npm run tools': [workflow, 'run: npm run tools && npm run lint\n'],
+  'npm run lint': [workflow, 'run: npm run lint\n'],
+  'npm run tools': [workflow, 'run: npm run tools\n'],
   'npm run coverage': [workflow, 'run: npm run coverage\n'],
   'npm run ci': ['test/template/act/copy.ts', "'run', '--silent', 'ci'"],
   'npm run ci -- tag v1.2.3': ['test/template/act/scenarios.test.ts', "['tag', 'v1.2.3'"],
@@ -51,10 +51,7 @@ const runs: Record<string, [file: string, text: string]> = {
   'docker compose exec redis redis-admin': ['test/app/containers/redis.test.ts', "'redis-admin get visits'"],
   'docker build --target single .': ['test/containers/single.test.ts', "'single')"],
   'deploy/rollout': ['test/containers/stack.test.ts', "attempt('deploy/rollout'"],
-  'gh attestation verify oci://ghcr.io/OWNER/REPOSITORY:edge --repo OWNER/REPOSITORY': [
-    steps,
-    'gh attestation verify "oci://',
-  ],
+  'docker buildx imagetools inspect': [steps, 'docker buildx imagetools inspect'],
   'npm --prefix test/template ci': [everything, ' npm --prefix test/template ci\n'],
   ...Object.fromEntries(
     ['check', 'prose', 'life', 'copy', 'act', 'editor'].map((script) => {
