@@ -98,17 +98,22 @@ async function serve(settings: Parameters<typeof start>[0] = {}) {
 
 const told = (...workers: (FakeWorker | undefined)[]) => workers.map((worker) => worker?.told);
 
-test('a pause that ends during the look which would wait for it does not end the tries', async () => {
-  const world = await start({ workers: 1 });
-  const { now } = performance;
-  performance.now = () => {
-    suspended += 60; // milliseconds between any two lines: the machine is busy
-    return now.call(performance);
-  };
-  world.cluster.workers[0]?.die(1);
-  await world.pass(5_000);
-  expect(world.cluster.workers).toHaveLength(2);
-});
+test.each([5, 15, 30, 45, 60, 75, 95])(
+  'a pause that ends during the look which would wait for it does not end the tries: %d ms a step',
+  async (step) => {
+    const world = await start({ workers: 1 });
+    const { now } = performance;
+    performance.now = () => {
+      suspended += step; // milliseconds between any two lines: the machine is busy
+      return now.call(performance);
+    };
+    for (let dead = 1; dead < maxBootFailures; dead++) {
+      world.cluster.workers.at(-1)?.die(1);
+      await world.pass(5_000);
+      expect(world.cluster.workers).toHaveLength(dead + 1);
+    }
+  },
+);
 
 test('the workers that throng forks are adopted, and none is forked besides', async () => {
   const world = await start({ workers: 3 });
