@@ -109,6 +109,7 @@ test.each([5, 15, 30, 45, 60, 75, 95])(
     };
     for (let dead = 1; dead < maxBootFailures; dead++) {
       world.cluster.workers.at(-1)?.die(1);
+      await world.settle();
       await world.pass(5_000);
       expect(world.cluster.workers).toHaveLength(dead + 1);
     }
