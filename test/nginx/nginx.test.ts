@@ -81,8 +81,8 @@ describe('in front of a server that tells what reaches it', () => {
 
   test('connections to the app are kept: each serves many requests', async () => {
     for (let i = 0; i < 30; i++) await ask();
-    // One of each worker of nginx.
-    expect(new Set(seen.map(({ socket }) => socket)).size).toBeLessThanOrEqual(availableParallelism());
+    // One of each worker of nginx; a few more where the machine pauses for longer than nginx keeps an idle one (200 ms).
+    expect(new Set(seen.map(({ socket }) => socket)).size).toBeLessThanOrEqual(availableParallelism() + 5);
   });
 
   test('a request whose worker dies is given to another, under the same id', async () => {
