@@ -21,10 +21,13 @@ export interface Service {
   close(): Promise<void>;
 }
 
+type Table = typeof appSettings;
+type Absent<Setting> = Setting extends { default: string } ? never : undefined;
+
 /** What the server hands to the service. */
 export interface Context {
-  /** The values of `appSettings`. */
-  config: { [Key in keyof typeof appSettings]: ReturnType<(typeof appSettings)[Key]['parse']> | undefined };
+  /** The values of `appSettings`; those without a default may be undefined. */
+  config: { [Key in keyof Table]: ReturnType<Table[Key]['parse']> | Absent<Table[Key]> };
   log: Log;
   metrics: Metrics;
   /** The channel to the primary process, where `openPrimary` answers. */
@@ -54,11 +57,11 @@ export type Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
 ) => (id: string, item: Item) => Promise<Result>;
 
-/** What the server measures; `/metrics` has all of it. */
+/** What the server measures, as `/metrics` tells it. */
 export interface Metrics {
   /** Adds one duration to a histogram of yours: `observe('db_query', 0.002)` is in `db_query_duration_seconds`. */
   observe(name: string, seconds: number): void;
-  /** What this worker has measured under a name since its start. The server's own: `http_server_request`. */
+  /** What this worker has measured under a name; `http_server_request` is the server's own. */
   read(name: string): Durations[];
   /** The upper ends of the buckets, in seconds. One more bucket has no end. */
   readonly bounds: number[];
@@ -68,7 +71,7 @@ export interface Metrics {
 
 /** A histogram. It only grows. */
 export interface Durations {
-  /** Of `http_server_request`: `http_request_method`, `http_response_status_code` and `http_route`. */
+  /** For instance `http_request_method`, `http_response_status_code`, `http_route`. */
   labels: Record<string, string>;
   /** How many durations fell into each bucket. */
   counts: number[];
@@ -111,7 +114,7 @@ declare module 'koa' {
 }
 
 /**
- * Called in each worker before it listens.
+ * Called once in each worker, before it listens.
  *
  * @throws if the worker can never serve. While Redis is only away for now, `ready` rejects instead.
  */

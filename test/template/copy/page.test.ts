@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { cloneWorkingTree } from '../../support/repository.ts';
+import { readDoor } from './door.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'page-'));
 const copy = join(folder, 'copy');
@@ -30,15 +31,14 @@ beforeAll(() => {
     ...['notes', 'primary', 'routes', 'service', 'settings'].map((name) => `src/app/${name}.ts`),
     ...['notes.test', 'visit'].map((name) => `test/app/${name}.ts`),
   ]);
-  // The page shows the end of service.ts, and says what becomes of its type.
-  const door = readFileSync(join(copy, 'src/app/service.ts'), 'utf8');
-  const [types = ''] = door.split(/^\/\*\*\n \* Called once in each worker/m);
-  const kept = types
-    .replace(/^import .* from '\.\/.*\n/gm, '')
-    .replace(/^ {2}config: .*;$/m, '  config: { redisUrl: string; redisPasswordFile: string | undefined };');
-  const imports = "import { openNotes } from './notes.ts';\nimport { createRoutes } from './routes.ts';\n";
-  const service =
-    kept.replace(/^(import type Router.*\n)/m, `$1${imports}`) + files.get('src/app/service.ts');
+  // The page shows the end of service.ts.
+  const imports = [
+    "import type Router from '@koa/router';",
+    "import { openNotes } from './notes.ts';",
+    "import { createRoutes } from './routes.ts';",
+    "import type { appSettings } from './settings.ts';",
+  ];
+  const service = `${imports.join('\n')}\n\n${readDoor()}${files.get('src/app/service.ts')}`;
   for (const wing of ['src/app', 'test/app']) rmSync(join(copy, wing), { recursive: true });
   for (const [path, text] of files) {
     mkdirSync(dirname(join(copy, path)), { recursive: true });
