@@ -300,7 +300,7 @@ describe('in front of the app', () => {
 
   test('workers that die and a reload under load: every request is answered, and rightly', async () => {
     const socketPath = join(temporaryDirectory(), 'app.sock');
-    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2' } });
+    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2' }, backed: true });
     const nginx = await startNginx(socketPath);
     const load = startLoad(nginx, 16);
     for (let i = 0; i < 2; i++) {

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { readLog } from '../support/app.ts';
+import { startBacking } from '../support/judgement.ts';
 import { expectFlawless, startLoad } from '../support/load.ts';
 import { startScript, stopAll } from '../support/processes.ts';
 import { copyRepository } from '../support/repository.ts';
@@ -16,7 +17,8 @@ test('npm run dev: a saved file is answered by all workers, and no request fails
   const source = readFileSync(file, 'utf8');
   const save = (greeting: string) => writeFileSync(file, source.replace("'alive\\n'", `'${greeting}'`));
   const port = await freePort();
-  const env = { LISTEN: String(port), WEB_CONCURRENCY: '2', NODE_OPTIONS: '--inspect-port=0' };
+  const backing = await startBacking();
+  const env = { ...backing, LISTEN: String(port), WEB_CONCURRENCY: '2', NODE_OPTIONS: '--inspect-port=0' };
   const script = startScript('dev', { cwd: copy, env });
   const logged = (message: RegExp) => readLog(script.output()).filter(({ msg }) => message.test(msg));
   const until: typeof waitFor = (...args) =>

@@ -19,7 +19,10 @@ test.each([
   ['two workers', 2, 'a unix socket, each request on a new connection', newSocket, false],
 ])('a reload of %s (%i) under load replaces all and fails no request, on %s', async (...args) => {
   const [, workers, , listen, keepAlive] = args;
-  const app = await startApp({ env: { WEB_CONCURRENCY: String(workers), LISTEN: listen() } });
+  const app = await startApp({
+    env: { WEB_CONCURRENCY: String(workers), LISTEN: listen() },
+    backed: true,
+  });
   const load = startLoad(app.address, 8, { keepAlive });
   for (const nth of [1, 2]) {
     await load.waitForAnswers(50);
@@ -61,7 +64,8 @@ test('SIGTERM in the middle of a reload stops all workers, old and new', async (
 test('new code that dies at its start aborts the reload, and the old workers go on without a failure', async () => {
   const copy = copyRepository('dist');
   const file = join(copy, 'dist/server/worker.js');
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, entry: join(copy, 'dist/main.js') });
+  const entry = join(copy, 'dist/main.js');
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, entry, backed: true });
   const before = app.workers();
   const load = startLoad(app.address, 4);
   for (const [i, code] of ["throw new Error('of no use');", 'this is no code'].entries()) {
@@ -83,6 +87,7 @@ test('new code that dies at its start aborts the reload, and the old workers go 
 test('a worker that has served MAX_REQUESTS is replaced, successor first: no request fails', async () => {
   const app = await startApp({
     env: { WEB_CONCURRENCY: '2', MAX_REQUESTS: '60', MAX_REQUESTS_JITTER: '20' },
+    backed: true,
   });
   const before = app.workers();
   const load = startLoad(app.address, 8);

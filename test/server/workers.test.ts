@@ -30,7 +30,8 @@ describe.each([
   ['a TCP port', () => ''],
   ['a unix socket', newSocket],
 ])('on %s', (_, listen) => {
-  const start = (env: Record<string, string>) => startApp({ env: { ...env, LISTEN: listen() } });
+  const start = (env: Record<string, string>) =>
+    startApp({ env: { ...env, LISTEN: listen() }, backed: true });
 
   test('a worker that dies under load is replaced', async () => {
     const app = await start({ WEB_CONCURRENCY: '2' });
@@ -53,7 +54,7 @@ describe.each([
 });
 
 test('SIGTTIN and SIGTTOU make it one worker more and one less, but never none', async () => {
-  const app = await startApp({ env: { WEB_CONCURRENCY: '1' } });
+  const app = await startApp({ env: { WEB_CONCURRENCY: '1' }, backed: true });
   const load = startLoad(app.address, 4);
   const toHave = (n: number) => waitFor(() => app.workers().length === n, `${n} workers`);
   app.kill('SIGTTIN');

@@ -1,5 +1,6 @@
 /** The forked app, as `npm start` runs it. */
 import { join } from 'node:path';
+import { startBacking } from './judgement.ts';
 import { atEnd, childrenOf, killIfRunning, type Running, root, startProcess } from './processes.ts';
 import { type Address, freePort } from './requests.ts';
 import { waitFor } from './wait.ts';
@@ -36,6 +37,8 @@ export interface App extends Running {
 export interface AppOptions {
   /** Settings of the app; LISTEN is a free port by default. */
   env?: Record<string, string>;
+  /** With what the service needs beside it, so that what the load asks is answered 200. */
+  backed?: boolean;
   /** A process group of its own, for signals to the whole group as a terminal sends them. */
   group?: boolean;
   /** The compiled entry; by default dist/main.js. */
@@ -46,7 +49,8 @@ export interface AppOptions {
 
 /** The forked app as `npm start` runs it; resolves when all its workers listen. */
 export async function startApp(options: AppOptions = {}): Promise<App> {
-  const app = await spawnApp(options);
+  const backing = options.backed ? await startBacking() : {};
+  const app = await spawnApp({ ...options, env: { ...backing, ...options.env } });
   const failed = app.exited.then(({ code, signal }) => {
     throw new Error(`the app ended (${signal ?? code}) before it served:\n${app.output()}`);
   });

@@ -1,4 +1,4 @@
-/** The tables of docs/durations.md: which duration must be shorter than which, and where each of them is written. */
+/** The tables of a page of docs, by default durations.md: which duration must be shorter than which, and where each of them is written. */
 import { readFileSync } from 'node:fs';
 
 /** A sum of durations, as '`proxy_read_timeout` 5 s' or '4 × `maxHeartbeatInterval` 1 s'. */
@@ -19,8 +19,8 @@ export interface Place {
 }
 
 /** The rows of all tables whose header begins with these cells. */
-function rowsUnder(...header: string[]): string[][] {
-  const page = readFileSync('docs/durations.md', 'utf8');
+function rowsUnder(file: string, ...header: string[]): string[][] {
+  const page = readFileSync(file, 'utf8');
   const tables = page.match(/(?:^\|.*\|\n)+/gm) ?? [];
   return tables.flatMap((table) => {
     const [first = [], , ...rows] = table
@@ -46,14 +46,14 @@ function parseSum(cell: string): Sum {
   return cell.split(' + ').map((term) => {
     const [, times = '1', name, value, unit] =
       /^(?:(\d+) × )?((?:[a-z -]+ )?`[^`]+`) ([\d.]+) (ms|s)$/.exec(term) ?? [];
-    if (!name) throw new Error(`docs/durations.md: ${term} is no duration`);
+    if (!name) throw new Error(`docs: ${term} is no duration`);
     return { times: Number(times), name, milliseconds: toMilliseconds(value, unit) };
   });
 }
 
 /** The first table: what must be shorter than what. */
-export function readRelations(): Relation[] {
-  return rowsUnder('shorter', 'longer').map(([shorter = '', longer = '']) => ({
+export function readRelations(file = 'docs/durations.md'): Relation[] {
+  return rowsUnder(file, 'shorter', 'longer').map(([shorter = '', longer = '']) => ({
     row: `${shorter} | ${longer}`,
     shorter: parseSum(shorter),
     longer: parseSum(longer),
@@ -61,10 +61,10 @@ export function readRelations(): Relation[] {
 }
 
 /** The other tables: a row may have several names, and as many values or one for all. */
-export function readPlaces(): Place[] {
+export function readPlaces(file = 'docs/durations.md'): Place[] {
   const rows = [
-    ...rowsUnder('duration', 'value', 'home'),
-    ...rowsUnder('duration', 'value', 'who waits for what').map(noHome),
+    ...rowsUnder(file, 'duration', 'value', 'home'),
+    ...rowsUnder(file, 'duration', 'value', 'who waits for what').map(noHome),
   ];
   return rows.flatMap(([names = '', values = '', home = '']) => {
     const [, prefix = '', list = ''] = /^([^`]*?)(`.*)$/.exec(names) ?? [];

@@ -225,7 +225,7 @@ const oneTest = 'test/server/env.test.ts';
 
 function keepOneTest(): void {
   for (const folder of ['test/app', 'test/server', 'test/nginx']) {
-    for (const file of readdirSync(join(editor.workspace, folder))) {
+    for (const file of readdirSync(join(editor.workspace, folder), { recursive: true, encoding: 'utf8' })) {
       const path = join(folder, file);
       if (path.endsWith('.test.ts') && path !== oneTest) rmSync(join(editor.workspace, path));
     }
