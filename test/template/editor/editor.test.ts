@@ -195,7 +195,9 @@ test('the forwarded port is noticed and labelled, and its preview opens by itsel
   await waitFor(
     async () => {
       const preview = page.frames().find((frame) => frame.url().includes(`/proxy/${port}/`));
-      return /I've been seen\s+\d+\s+times/.test((await preview?.textContent('main', { timeout: 1_000 })) ?? '');
+      return /I've been seen\s+\d+\s+times/.test(
+        (await preview?.textContent('main', { timeout: 1_000 })) ?? '',
+      );
     },
     'the preview',
     patience,
