@@ -1,4 +1,4 @@
-import { createServer, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, ServerResponse } from 'node:http';
 import { Server, type Socket } from 'node:net';
 import { listenInherited } from './socket.ts';
 
@@ -29,16 +29,20 @@ export function createHttpServer(
   handle: RequestListener,
   { workerName, onRequest }: { workerName: string; onRequest: () => void },
 ): HttpServer {
-  const inFlight = new Set<ServerResponse>();
   const sockets = new Set<Socket>();
   let closing = false;
 
+  /** From the stop on, each answer closes its connection. */
+  class Answer<Request extends IncomingMessage> extends ServerResponse<Request> {
+    override writeHead(...head: never[]): this {
+      if (closing) this.shouldKeepAlive = false;
+      return super.writeHead(...(head as unknown as [number])); // whichever of its forms
+    }
+  }
+
   const server = createServer(
-    { keepAliveTimeout, requestTimeout, connectionsCheckingInterval },
+    { ServerResponse: Answer, keepAliveTimeout, requestTimeout, connectionsCheckingInterval },
     (req, res) => {
-      inFlight.add(res);
-      res.once('close', () => inFlight.delete(res));
-      res.shouldKeepAlive &&= !closing;
       res.setHeader('X-Worker', workerName);
       onRequest();
       handle(req, res);
@@ -55,7 +59,6 @@ export function createHttpServer(
       closing = true;
       // http.Server.close() would cut idle connections at once, while a request may be on its way on one of them.
       const closed = new Promise<void>((resolve) => Server.prototype.close.call(server, () => resolve()));
-      for (const res of inFlight) res.shouldKeepAlive = false;
       const timer = setTimeout(() => {
         server.closeIdleConnections();
         // Browsers open connections in advance. Node does not count one without any request as idle.
