@@ -94,6 +94,24 @@ scenario('no process is root, and root itself has no capability and can gain non
   }
 });
 
+scenario('memory that leaks, processes without an end and a full /tmp stay in their container', async () => {
+  const node = 'const held = []; for (;;) held.push(Buffer.alloc(2 ** 24, 1));';
+  for (const service of services) {
+    const command = service === 'app' ? `node -e '${node}'` : 'tail -c 8G /dev/zero';
+    const leak = await stack.shell(service, command);
+    expect([service, leak.code]).toEqual([service, 137]); // 128 + SIGKILL, from the kernel
+    const storm = await stack.shell(service, 'i=0; while [ $i -lt 2000 ]; do sleep 3 & i=$((i+1)); done');
+    expect([service, storm.output]).toEqual([service, expect.stringMatching(/fork/i)]);
+    const file = await stack.shell(
+      service,
+      'head -c 1G /dev/zero >/tmp/full; code=$?; rm /tmp/full; exit $code',
+    );
+    expect([service, file.output]).toEqual([service, expect.stringContaining('No space left on device')]);
+    await waitFor(() => stack.ask(), 'an answer', 60_000);
+  }
+  expect((await stack.judge()).wrong).toEqual([]);
+});
+
 scenario('logs are bounded', async () => {
   for (const service of services) {
     const { Config } = await inspect<{ Config: Record<string, string> }>(
