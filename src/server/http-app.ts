@@ -34,10 +34,12 @@ export function createHttpApp(service: Service, { metrics, askMetrics, files }: 
 
   // Alive: this process answers. It asks nobody else: a restart does not bring back what the service depends on.
   router.get('/livez', (ctx) => {
+    ctx.set('Cache-Control', 'no-store'); // a cache would go on saying so
     ctx.body = 'alive\n';
   });
   // Ready: a request would be served now.
   router.get('/readyz', async (ctx) => {
+    ctx.set('Cache-Control', 'no-store');
     if (stopping) ctx.throw(503, 'stopping', { expose: true });
     await isReady();
     ctx.body = 'ready\n';

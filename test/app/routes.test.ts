@@ -96,7 +96,8 @@ test.each([
 
 test('HEAD / has no body', async () => {
   const { ask } = await serve();
-  expect(await ask('/', { method: 'HEAD' })).toMatchObject({ status: 200, body: '' });
+  const headers = { 'cache-control': 'no-store' };
+  expect(await ask('/', { method: 'HEAD' })).toMatchObject({ status: 200, body: '', headers });
 });
 
 test('a request whose id is refused counts nothing', async () => {

@@ -255,7 +255,8 @@ describe('probes', () => {
 
   test('a service that is not ready is alive', async () => {
     const { ask } = await serve({ ready: away });
-    expect(await ask('/livez')).toMatchObject({ status: 200, body: 'alive\n' });
+    const fresh = { 'cache-control': 'no-store' };
+    expect(await ask('/livez')).toMatchObject({ status: 200, body: 'alive\n', headers: fresh });
     expect(await ask('/readyz')).toMatchObject({ status: 503, body: 'not ready' });
   });
 
