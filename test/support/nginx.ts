@@ -38,6 +38,8 @@ export function writeNginxConfiguration(to: {
   directory: string;
   /** src/app/static by default. */
   files?: string;
+  /** Lines of the access log wait in memory, as in the image. By default a test reads a line as soon as its answer is there. */
+  buffered?: boolean;
 }): string {
   let text = readFileSync(join(root, 'deploy/nginx.conf'), 'utf8');
   function replace(what: string, times: number, by: string): void {
@@ -56,7 +58,7 @@ export function writeNginxConfiguration(to: {
   replace('root /srv/static;', 1, `root ${to.files ?? join(root, 'src/app/static')};`);
   // Node's pipes are sockets, which cannot be opened by their names in /dev.
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
-  replace(' buffer=64k flush=1s;', 1, ';'); // a test reads a line as soon as its answer is there
+  if (!to.buffered) replace(' buffer=64k flush=1s;', 1, ';');
   replace(' /tmp/nginx', 7, ` ${to.directory}/nginx`);
   const file = join(to.directory, 'nginx.conf');
   writeFileSync(file, text);
@@ -69,7 +71,7 @@ export function writeNginxConfiguration(to: {
  */
 export async function startNginx(
   socketPath: string,
-  options: { port?: number; files?: string; entryPoint?: boolean } = {},
+  options: { port?: number; files?: string; entryPoint?: boolean; buffered?: boolean } = {},
 ): Promise<Nginx> {
   const directory = temporaryDirectory();
   const port = options.port ?? (await freePort());
