@@ -18,6 +18,7 @@ export { atEnd, removeAll };
 
 const run = Math.random().toString(36).slice(2, 8);
 const label = `test.run=${run}`;
+let networks = 0;
 const projects = new Set<string>();
 
 /** Images to test instead of building them, in the variables of docker-compose.yml: all or none. */
@@ -87,6 +88,19 @@ export async function createVolume(): Promise<string> {
   const name = await docker('volume', 'create', '--label', label);
   atEnd(() => attempt('docker', ['volume', 'rm', '--force', name]));
   return name;
+}
+
+/**
+ * A network with a Redis of the given image, and nothing else. Returns the arguments by which a container of the app
+ * finds it, as in docker-compose.yml.
+ */
+export async function startBackedNetwork(image: string, ...options: string[]): Promise<string[]> {
+  const network = `test-${run}-${networks++}`;
+  await docker('network', 'create', ...options, network);
+  atEnd(() => attempt('docker', ['network', 'rm', network]));
+  const password = ['--env', 'REDIS_PASSWORD=secret'];
+  await startContainer('--network', network, '--network-alias', 'redis', ...password, image);
+  return ['--network', network, '--env', 'REDIS_URL=redis://app@redis', ...password];
 }
 
 /** An image built from a Dockerfile of a few lines. */

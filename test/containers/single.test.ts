@@ -12,12 +12,16 @@ import {
   type Result,
   removeAll,
   scenario,
+  startBackedNetwork,
   startContainer,
 } from './engine.ts';
 
 let image: string;
+let backing: string[];
 prepare(async () => {
-  image = await buildImage(cloneRepository('Single'), 'single');
+  const clone = cloneRepository('Single');
+  image = await buildImage(clone, 'single');
+  backing = await startBackedNetwork(await buildImage(clone, 'redis'));
 });
 afterAll(removeAll, 60_000);
 
@@ -29,7 +33,7 @@ interface Single {
 
 async function start(...args: string[]): Promise<Single> {
   const port = await freePort();
-  const id = await startContainer('--publish', `127.0.0.1:${port}:8080`, ...args, image);
+  const id = await startContainer('--publish', `127.0.0.1:${port}:8080`, ...backing, ...args, image);
   return {
     id,
     ask: () => ask({ port }),
@@ -59,9 +63,12 @@ scenario(
       30_000,
     );
     expect((await single.shell('id -u')).output).toMatch(/^[1-9]\d*$/m);
-    const log = await attempt('docker', ['logs', single.id]);
-    expect(log.output).toMatch(/"msg":"serving/);
-    expect(log.output).toMatch(/"uri":"[^"]+","protocol":"HTTP\/1.1","status":"200"/);
+    const answered = /"uri":"[^"]+","protocol":"HTTP\/1.1","status":"200"/;
+    const log = await waitFor(async () => {
+      const { output } = await attempt('docker', ['logs', single.id]);
+      return answered.test(output) && output;
+    }, 'the line of an answer');
+    expect(log).toMatch(/"msg":"serving/);
   },
 );
 
