@@ -81,7 +81,10 @@ scenario('nobody who runs in the images is root, or owns what he runs', async ()
 });
 
 scenario('the image of the app has what runs and nothing else', async () => {
-  const { output } = await shell(app, 'ls; ls dist node_modules; find . -name "*.ts" -o -name "*.test.js"');
+  const { output } = await shell(
+    app,
+    'ls; ls dist node_modules; find dist -name "*.ts" -o -name "*.test.js"',
+  );
   expect(output).toMatch(/^main\.js$/m);
   expect(output).toMatch(/^koa$/m);
   expect(output).not.toMatch(/^(src|test|jest|typescript|\.env.*)$|\.ts$|\.test\.js$/m);
