@@ -1,8 +1,9 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { sample } from '../support/judgement.ts';
-import { childrenOf, stopAll } from '../support/processes.ts';
+import { childrenOf, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { request } from '../support/requests.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import { countStatuses, sendBytes } from './bytes.ts';
@@ -112,6 +113,53 @@ test(
     expectInTime(times);
     expect(verdict.wrong).toEqual([]); // what the aborting ones asked for may have been done
     expect(most).toBeGreaterThan(baseline + 2_200);
+  },
+  limit,
+);
+
+test(
+  '13: one client behind a named proxy that sends 9,000 bodies slowly costs the others nothing',
+  async () => {
+    const proxies = join(temporaryDirectory(), 'proxies.conf');
+    writeFileSync(proxies, 'set_real_ip_from 127.0.0.1;');
+    const service = await startService({ included: { proxies } });
+    const { port } = service.nginx;
+    const head =
+      'POST / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.9\r\nContent-Length: 16384\r\n\r\n';
+    const sockets: Socket[] = [];
+    const open = () => sockets.filter(({ readyState }) => readyState === 'open');
+    for (let i = 0; i < 9_000; i++) {
+      const socket = connect({ port }, () => socket.write(head)).on('error', () => {});
+      sockets.push(socket);
+      if (i % 100 === 0) await delay(10);
+    }
+    const drip = setInterval(() => {
+      for (const socket of open()) socket.write('x');
+    }, 4_000); // nginx gives up a body of which nothing comes for 10 s
+    const others = { ...sample.headers, 'X-Forwarded-For': '203.0.113.10' };
+    let slowest = 0;
+    for (const pause of [0, 1_000, 1_000, 9_000, 9_000]) {
+      await delay(pause);
+      const exchanges = await Promise.all(Array.from({ length: 5 }, () => ask(service.to, others)));
+      service.add(...exchanges);
+      slowest = Math.max(slowest, ...exchanges.map(({ begin, end }) => end - begin));
+      expect(exchanges.map(({ status }) => status)).toEqual(Array(5).fill(200));
+    }
+    const kept = open().length;
+    clearInterval(drip);
+    for (const socket of sockets) socket.destroy();
+    const verdict = await service.judge();
+    const times = [{ what: 'slowest', took: slowest, bar: 200 }];
+    addRow({
+      row: '13 bodies',
+      fault: '9,000 slow bodies of one client behind a named proxy, 25 requests of others meanwhile',
+      verdict,
+      times,
+      seen: `${kept} connections kept`,
+    });
+    expect(verdict).toEqual({ wrong: [], unacknowledged: 0 });
+    expect(kept).toBe(256);
+    expectInTime(times);
   },
   limit,
 );

@@ -27,6 +27,9 @@ export interface Nginx extends Running {
   accessLog(): Record<string, string>[];
 }
 
+const includes = ['frames', 'proxies'] as const;
+type Included = (typeof includes)[number];
+
 /**
  * deploy/nginx.conf as it is, but for where it listens, where the app is, and where it writes.
  *
@@ -38,6 +41,8 @@ export function writeNginxConfiguration(to: {
   directory: string;
   /** src/app/static by default. */
   files?: string;
+  /** Files in place of those that nginx includes if they are there, by the name of their folder below /etc/nginx. */
+  included?: Partial<Record<Included, string>>;
 }): string {
   let text = readFileSync(join(root, 'deploy/nginx.conf'), 'utf8');
   function replace(what: string, times: number, by: string): void {
@@ -58,6 +63,9 @@ export function writeNginxConfiguration(to: {
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
   replace(' buffer=64k flush=1s;', 1, ';'); // a test reads a line as soon as its answer is there
   replace(' /tmp/nginx', 7, ` ${to.directory}/nginx`);
+  for (const name of includes) {
+    replace(`/etc/nginx/${name}/*.conf`, 1, to.included?.[name] ?? `${to.directory}/none/*.conf`);
+  }
   const file = join(to.directory, 'nginx.conf');
   writeFileSync(file, text);
   return file;
@@ -69,7 +77,9 @@ export function writeNginxConfiguration(to: {
  */
 export async function startNginx(
   socketPath: string,
-  options: { port?: number; files?: string; entryPoint?: boolean } = {},
+  options: Partial<Pick<Parameters<typeof writeNginxConfiguration>[0], 'port' | 'files' | 'included'>> & {
+    entryPoint?: boolean;
+  } = {},
 ): Promise<Nginx> {
   const directory = temporaryDirectory();
   const port = options.port ?? (await freePort());
