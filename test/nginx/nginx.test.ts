@@ -28,6 +28,9 @@ test('the configuration is valid, without a warning', async () => {
 });
 
 describe('in front of a server that tells what reaches it', () => {
+  const routes = `
+    location = /again { proxy_next_upstream error timeout non_idempotent; proxy_pass http://app; }
+    location = /stream { proxy_buffering off; proxy_pass http://app; }`;
   let upstream: Server;
   let nginx: Nginx;
   let handle: RequestListener;
@@ -42,7 +45,9 @@ describe('in front of a server that tells what reaches it', () => {
     });
     const socketPath = join(temporaryDirectory(), 'app.sock');
     await new Promise<void>((resolve) => upstream.listen(socketPath, resolve));
-    nginx = await startNginx(socketPath);
+    const app = join(temporaryDirectory(), 'routes.conf');
+    writeFileSync(app, routes);
+    nginx = await startNginx(socketPath, { included: { app } });
   });
   afterEach(() => {
     upstream.closeAllConnections();
@@ -105,10 +110,63 @@ describe('in front of a server that tells what reaches it', () => {
     expect(await ask()).toMatchObject({ status: 200 }); // one failure bans nobody
   });
 
-  test('what changes something is tried once', async () => {
-    handle = (req) => req.socket.destroy();
-    expect(await ask('/', {}, { method: 'POST', body: 'once' })).toMatchObject({ status: 502 });
+  test.each(['POST', 'PUT', 'DELETE', 'PATCH'])(
+    'a %s, which may change something, is tried once; where the app lists its path, again',
+    async (method) => {
+      handle = (req) => req.socket.destroy();
+      expect(await ask('/', {}, { method, body: 'once' })).toMatchObject({ status: 502 });
+      expect(seen).toHaveLength(1);
+      handle = (req, res) => (seen.length === 2 ? req.socket.destroy() : res.end('fine'));
+      expect(await ask('/again', {}, { method, body: 'again' })).toMatchObject({ status: 200 });
+      expect(seen).toHaveLength(3);
+    },
+  );
+
+  test('what takes too long is answered by 504 and not sent again; where the app lists its path, it is', async () => {
+    handle = () => {};
+    expect(await ask('/slow')).toMatchObject({ status: 504 });
     expect(seen).toHaveLength(1);
+    handle = (_, res) => (seen.length === 2 ? undefined : res.end('fine'));
+    expect(await ask('/again')).toMatchObject({ status: 200 });
+    expect(seen).toHaveLength(3);
+  });
+
+  test('where the app lists a stream, each part of it is passed on at once', async () => {
+    handle = (_, res) => res.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n');
+    const socket = connect(nginx.port, '127.0.0.1');
+    let text = '';
+    socket.setEncoding('utf8').on('data', (part) => {
+      text += part;
+    });
+    socket.write('GET /stream HTTP/1.1\r\nHost: here\r\n\r\n');
+    await waitFor(() => text.includes('data: first'), 'the event', 3_000);
+    socket.destroy();
+  });
+
+  test.each([
+    ['HTTP/1.0 without a host', 'GET / HTTP/1.0\r\n\r\n', 'localhost'],
+    [
+      'a host with a port',
+      'GET / HTTP/1.1\r\nHost: Example.org:81\r\nConnection: close\r\n\r\n',
+      'Example.org:81',
+    ],
+    ['a host in brackets', 'GET / HTTP/1.1\r\nHost: [::1]:81\r\nConnection: close\r\n\r\n', '[::1]:81'],
+    [
+      'a host in the request line, which counts',
+      'GET http://shop.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+      'shop.example',
+    ],
+    ['no port', 'GET / HTTP/1.1\r\nHost: evil.example:80@shop\r\nConnection: close\r\n\r\n', 'evil.example'],
+  ])('%s: answered, and the app is told one host', async (_, bytes, host) => {
+    const socket = connect(nginx.port, '127.0.0.1');
+    let text = '';
+    socket.setEncoding('utf8').on('data', (part) => {
+      text += part;
+    });
+    socket.write(bytes);
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(text).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+    expect(seen[0]?.headers).toMatchObject({ host, 'x-forwarded-host': host });
   });
 
   test.each([

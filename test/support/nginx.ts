@@ -27,8 +27,8 @@ export interface Nginx extends Running {
   accessLog(): Record<string, string>[];
 }
 
-const includes = ['frames', 'proxies'] as const;
-type Included = (typeof includes)[number];
+const includes = { app: join(root, 'src/app/*.conf'), frames: '', proxies: '' };
+type Included = keyof typeof includes;
 
 /**
  * deploy/nginx.conf as it is, but for where it listens, where the app is, and where it writes.
@@ -41,7 +41,7 @@ export function writeNginxConfiguration(to: {
   directory: string;
   /** src/app/static by default. */
   files?: string;
-  /** Files in place of those that nginx includes if they are there, by the name of their folder below /etc/nginx. */
+  /** Files that nginx includes, by the name of their folder below /etc/nginx; by default those of src/app alone. */
   included?: Partial<Record<Included, string>>;
 }): string {
   let text = readFileSync(join(root, 'deploy/nginx.conf'), 'utf8');
@@ -63,8 +63,9 @@ export function writeNginxConfiguration(to: {
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
   replace(' buffer=64k flush=1s;', 1, ';'); // a test reads a line as soon as its answer is there
   replace(' /tmp/nginx', 7, ` ${to.directory}/nginx`);
-  for (const name of includes) {
-    replace(`/etc/nginx/${name}/*.conf`, 1, to.included?.[name] ?? `${to.directory}/none/*.conf`);
+  for (const [name, usual] of Object.entries(includes)) {
+    const path = to.included?.[name as Included] ?? usual;
+    replace(`/etc/nginx/${name}/*.conf`, 1, path || `${to.directory}/none/*.conf`);
   }
   const file = join(to.directory, 'nginx.conf');
   writeFileSync(file, text);
