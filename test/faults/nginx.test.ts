@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { sample } from '../support/judgement.ts';
 import { childrenOf, stopAll, temporaryDirectory } from '../support/processes.ts';
-import { request } from '../support/requests.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import { countStatuses, sendBytes } from './bytes.ts';
 import { ask, expectInTime, startService, startServiceAtPort } from './harness.ts';
@@ -176,7 +175,7 @@ test(
 
     const direct = await startServiceAtPort();
     const ids = [
-      'forged',
+      ...['a'.repeat(32), 'a'.repeat(32), 'a'.repeat(32), 'forged'],
       '',
       'A'.repeat(32),
       '0'.repeat(31),
@@ -185,24 +184,16 @@ test(
       '../0',
       '*',
     ];
-    const statuses = await Promise.all(
-      ids.map(async (id) => {
-        const answer = await request(direct.to, sample.path, {
-          headers: { ...sample.headers, 'X-Request-ID': id },
-        });
-        return answer.status;
-      }),
+    direct.add(
+      ...(await Promise.all(ids.map((id) => ask(direct.to, { ...sample.headers, 'X-Request-ID': id })))),
     );
-    const refused = statuses.filter((status) => status === 400).length;
     const verdict = await direct.judge();
     addRow({
       row: '14',
-      fault: 'forged request ids: 1,000 through nginx',
+      fault: `forged request ids: 1,000 through nginx, ${ids.length} direct`,
       verdict: through,
-      seen: `direct: ${refused} of ${ids.length} refused`,
     });
     expect(through).toEqual({ wrong: [], unacknowledged: 0 });
-    expect(refused).toBe(ids.length);
     expect(verdict).toEqual({ wrong: [], unacknowledged: 0 });
   },
   limit,
