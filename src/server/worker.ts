@@ -50,6 +50,7 @@ export async function startWorker(config: Config, log: Log, primary: Channel): P
     workerName: `${hostname()}:${process.pid}`,
     onRequest: countDown(config, () => send({ type: 'recycle' })),
   });
+  process.on('uncaughtExceptionMonitor', server.answerCrash);
   await server.listen();
   send({ type: 'listening' });
 

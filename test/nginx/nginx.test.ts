@@ -355,6 +355,21 @@ describe('in front of the app', () => {
     expect(app.log().find(({ request_id }) => request_id === id)).toMatchObject({ msg: 'request failed' });
   });
 
+  test('a request that kills its worker is answered 500 and given to no other; what was in flight beside it is', async () => {
+    const socketPath = join(temporaryDirectory(), 'app.sock');
+    const entry = join(copyWithTestService(), 'dist/main.js');
+    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2' }, entry });
+    const nginx = await startNginx(socketPath);
+    const file = join(temporaryDirectory(), 'end');
+    const held = upTo(20).map(() => request(nginx, `/held?until=${file}`));
+    await waitFor(() => app.workers().length === 2, 'both workers');
+    expect(await request(nginx, '/fatal')).toMatchObject({ status: 500, body: 'Internal Server Error' });
+    await app.waitForLog(/is replaced/);
+    writeFileSync(file, '');
+    expect(new Set((await Promise.all(held)).map(({ status }) => status))).toEqual(new Set([200]));
+    expect(app.log().filter(({ msg }) => /is replaced/.test(msg))).toHaveLength(1);
+  });
+
   test('workers that die and a reload under load: every request is answered, and rightly', async () => {
     const socketPath = join(temporaryDirectory(), 'app.sock');
     const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2' }, backed: true });

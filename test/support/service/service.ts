@@ -51,6 +51,14 @@ export async function openService({ log, config }: Context): Promise<Service> {
     ctx.res.once('close', () => streams.delete(ctx.res));
   });
 
+  // Kills its worker.
+  router.get('/fatal', async () => {
+    setTimeout(() => {
+      throw new Error('nobody catches this');
+    });
+    await new Promise(() => {});
+  });
+
   router.get('/broken', () => {
     throw new Error('a mistake in the code');
   });
