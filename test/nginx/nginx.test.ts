@@ -12,7 +12,7 @@ import { checkNginx, type Nginx, startNginx, writeNginxConfiguration } from '../
 import { root, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { freePort, request, workerOf } from '../support/requests.ts';
 import { copyWithTestService } from '../support/service.ts';
-import { waitFor } from '../support/wait.ts';
+import { delay, waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
@@ -131,16 +131,25 @@ describe('in front of a server that tells what reaches it', () => {
     expect(seen).toHaveLength(3);
   });
 
-  test('where the app lists a stream, each part of it is passed on at once', async () => {
-    handle = (_, res) => res.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n');
-    const socket = connect(nginx.port, '127.0.0.1');
-    let text = '';
-    socket.setEncoding('utf8').on('data', (part) => {
-      text += part;
-    });
-    socket.write('GET /stream HTTP/1.1\r\nHost: here\r\n\r\n');
-    await waitFor(() => text.includes('data: first'), 'the event', 3_000);
-    socket.destroy();
+  test('where the app lists a stream, nginx queues nothing for a client that does not read', async () => {
+    let taken = false;
+    handle = (_, res) => {
+      res.write(Buffer.alloc(32 << 20), () => {
+        taken = true;
+      });
+    };
+    for (const [path, queues] of [
+      ['/stream', false],
+      ['/other', true],
+    ] as const) {
+      taken = false;
+      const socket = connect(nginx.port, '127.0.0.1').pause();
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: here\r\n\r\n`);
+      if (queues) await waitFor(() => taken, 'the answer to be queued');
+      else await delay(1_500);
+      expect(taken).toBe(queues);
+      socket.destroy();
+    }
   });
 
   test.each([
