@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { createServer, type IncomingMessage, type RequestListener, ServerResponse } from 'node:http';
 import { Server, type Socket } from 'node:net';
 import { listenInherited } from './socket.ts';
@@ -19,6 +20,11 @@ export interface HttpServer {
   listen(): Promise<void>;
   /** Accepts no more connections. Resolves when the last request was answered and every connection is closed. */
   close(): Promise<void>;
+  /**
+   * To be called in the code that has thrown what ends this process: answers 500 to the request that it served, or nginx
+   * would give that request to another worker, and kill it, too. nginx sends again the others that are in flight.
+   */
+  answerCrash(): void;
 }
 
 /**
@@ -30,6 +36,7 @@ export function createHttpServer(
   { workerName, onRequest }: { workerName: string; onRequest: () => void },
 ): HttpServer {
   const sockets = new Set<Socket>();
+  const served = new AsyncLocalStorage<ServerResponse>(); // a microsecond for each request
   let closing = false;
 
   /** From the stop on, each answer closes its connection. */
@@ -45,7 +52,7 @@ export function createHttpServer(
     (req, res) => {
       res.setHeader('X-Worker', workerName);
       onRequest();
-      handle(req, res);
+      served.run(res, handle, req, res);
     },
   );
   server.on('connection', (socket: Socket) => {
@@ -55,6 +62,10 @@ export function createHttpServer(
 
   return {
     listen: () => listenInherited(server),
+    answerCrash() {
+      const res = served.getStore();
+      if (res && !res.headersSent) res.writeHead(500, { Connection: 'close' }).end('Internal Server Error');
+    },
     async close() {
       closing = true;
       // http.Server.close() would cut idle connections at once, while a request may be on its way on one of them.

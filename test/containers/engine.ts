@@ -148,7 +148,9 @@ export function adoptProject(name: string): void {
     if (containers.length > 0) await attempt('docker', ['rm', '--force', '--volumes', ...containers]);
     for (const network of await names('network', 'ls')) await attempt('docker', ['network', 'rm', network]);
     for (const volume of await names('volume', 'ls')) await attempt('docker', ['volume', 'rm', volume]);
-    const built = ['app', 'nginx', 'redis', 'development'].map((target) => `${name}-${target}`);
+    const built = ['app', 'nginx', 'redis', 'development', 'nginx-development'].map(
+      (target) => `${name}-${target}`,
+    );
     const own = [...images, ...built].filter((image) => image.includes(run));
     await attempt('docker', ['image', 'rm', '--force', ...new Set(own)]);
     projects.delete(name);

@@ -128,3 +128,15 @@ scenario(
     expect((await attempt('docker', ['logs', single.id])).output).toMatch(/WORKER_TIMEOUT is "soon"/);
   },
 );
+
+scenario('what an earlier start has left changes neither the health check nor the exit code', async () => {
+  const single = await start();
+  await waitFor(async () => (await single.shell('cat /tmp/probe')).output === 'livez\n', 'health', 30_000);
+  await single.shell('echo 1 >/tmp/fatal.code');
+  await docker('stop', '--time', '60', single.id);
+  expect(await inspect(single.id, '.State.ExitCode')).toBe(1); // so the file counts
+  await docker('start', single.id);
+  await waitFor(single.ask, 'an answer', 30_000);
+  await docker('stop', '--time', '60', single.id);
+  expect(await inspect(single.id, '.State.ExitCode')).toBe(0);
+});
