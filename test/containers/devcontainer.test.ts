@@ -173,6 +173,11 @@ Promise.all(Array.from({ length: 4 }, watch)).then(() => console.log(Math.max(fi
 setTimeout(() => process.exit(1), 60000).unref();
 `;
 
+scenario("the page may be shown in an editor's preview, which is a frame", async () => {
+  const { output } = await ask('/livez', ['--include']);
+  expect(output).toMatch(/^Content-Security-Policy: .*frame-ancestors \*\r?$/m);
+});
+
 scenario(
   'opening it is all that is needed: the page is there, on the port that opens as a preview',
   async () => {
