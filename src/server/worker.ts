@@ -24,12 +24,18 @@ const metricsTimeout = 1_000;
 const files = fileURLToPath(new URL('../../src/app/static', import.meta.url));
 
 /**
- * Starts one worker: opens the service, makes the application, listens.
+ * Starts one worker: opens the service, makes the application, listens. Hands `onCrash` what is to be called when an
+ * exception ends the process.
  *
  * @returns its stop: answers every request that has begun, then closes everything in reverse order.
  * @throws if the service cannot be opened or the socket cannot be listened on.
  */
-export async function startWorker(config: Config, log: Log, primary: Channel): Promise<Stop> {
+export async function startWorker(
+  config: Config,
+  log: Log,
+  primary: Channel,
+  onCrash: (answer: () => void) => void,
+): Promise<Stop> {
   const send = (message: FromWorker) => primary.send?.(message, () => {}); // main.ts notices a dead primary
   const metrics = new WorkerMetrics();
   primary.on('message', (message: FromPrimary) => {
@@ -50,7 +56,7 @@ export async function startWorker(config: Config, log: Log, primary: Channel): P
     workerName: `${hostname()}:${process.pid}`,
     onRequest: countDown(config, () => send({ type: 'recycle' })),
   });
-  process.on('uncaughtExceptionMonitor', server.answerCrash);
+  onCrash(server.answerCrash);
   await server.listen();
   send({ type: 'listening' });
 
