@@ -1,9 +1,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { expectExact } from '../faults/harness.ts';
-import { addRow } from '../faults/table.ts';
 import { stopAll } from '../support/processes.ts';
 import { delay, waitFor } from '../support/wait.ts';
-import { type Cluster, startClients, startCluster } from './cluster.ts';
+import { type Cluster, startCluster, tryStuckRollout, tryUnderLoad } from './cluster.ts';
 import { renderStranger, startStrangers, tryPort } from './strangers.ts';
 
 const minute = 60_000;
@@ -13,22 +11,6 @@ beforeAll(async () => {
   cluster = await startCluster();
 }, 4 * minute);
 afterAll(stopAll, 3 * minute);
-
-/** Does something under load, and expects that no request failed and that every answer was right. */
-async function tryUnderLoad(row: string, fault: string, act: () => Promise<unknown>): Promise<void> {
-  const load = startClients(cluster);
-  await delay(1_000);
-  let seen: unknown;
-  try {
-    seen = await act();
-    await cluster.settle();
-  } finally {
-    const report = await load.stop();
-    const verdict = await cluster.judge();
-    addRow({ row, fault, load: report, verdict, ...(typeof seen === 'string' && { seen }) });
-    expectExact(report, verdict);
-  }
-}
 
 test(
   '1: an empty cluster serves after one apply; the next one changes nothing',
@@ -58,7 +40,7 @@ test(
   '2: a new version takes over without failing a request, and so does the next',
   async () => {
     await cluster.scale(2);
-    await tryUnderLoad('2 rollout', 'new version × 2, of 2 pods', async () => {
+    await tryUnderLoad(cluster, '2 rollout', 'new version × 2, of 2 pods', async () => {
       for (const version of ['two', 'three']) {
         await cluster.kubectl('set', 'env', 'deployment/service', '--containers=app', `VERSION=${version}`);
         await cluster.settle();
@@ -71,32 +53,9 @@ test(
 test(
   '2: an image that does not start gets no traffic, its rollout fails in time, and it can be undone',
   async () => {
-    const before = (await cluster.pods()).map(({ name }) => name);
-    const deadline = (seconds: number) =>
-      cluster.kubectl(
-        'patch',
-        'deployment/service',
-        '--patch',
-        `{"spec":{"progressDeadlineSeconds":${seconds}}}`,
-      );
-    await deadline(15); // two minutes would show no more
-    await tryUnderLoad('2 broken', 'image that does not start', async () => {
-      await cluster.kubectl('set', 'image', 'deployment/service', 'app=redis:local');
-      const { code, output } = await cluster.attempt([
-        'rollout',
-        'status',
-        'deployment/service',
-        '--timeout=60s',
-      ]);
-      expect({ code, output }).toEqual({
-        code: 1,
-        output: expect.stringContaining('exceeded its progress deadline'),
-      });
-      const serving = (await cluster.pods()).filter(({ ready }) => ready).map(({ name }) => name);
-      expect(serving.sort()).toEqual(before.sort());
-      await cluster.kubectl('rollout', 'undo', 'deployment/service');
-    });
-    await deadline(120);
+    await tryStuckRollout(cluster, '2 broken', 'image that does not start', [
+      ...['set', 'image', 'deployment/service', 'app=redis:local'],
+    ]);
   },
   5 * minute,
 );
@@ -104,25 +63,30 @@ test(
 test(
   '3: pods that are deleted or evicted have answered everything, and the budget lets one go at a time',
   async () => {
-    await tryUnderLoad('3 evicted', 'each of 2 pods deleted, then both evicted at once', async () => {
-      for (const { name } of await cluster.pods()) {
-        await cluster.kubectl('delete', 'pod', name);
-        await cluster.settle();
-      }
-      const refused: string[] = [];
-      await Promise.all(
-        (await cluster.pods()).map(({ name }) =>
-          waitFor(async () => {
-            const { code, output } = await evict(name);
-            if (code !== 0) refused.push(output);
-            return code === 0;
-          }, `${name} to be evicted`),
-        ),
-      );
-      expect(refused.length).toBeGreaterThan(0); // both at once were too many
-      for (const output of refused) expect(output).toContain('disruption budget');
-      return `evictions refused: ${refused.length}`;
-    });
+    await tryUnderLoad(
+      cluster,
+      '3 evicted',
+      'each of 2 pods deleted, then both evicted at once',
+      async () => {
+        for (const { name } of await cluster.pods()) {
+          await cluster.kubectl('delete', 'pod', name);
+          await cluster.settle();
+        }
+        const refused: string[] = [];
+        await Promise.all(
+          (await cluster.pods()).map(({ name }) =>
+            waitFor(async () => {
+              const { code, output } = await evict(name);
+              if (code !== 0) refused.push(output);
+              return code === 0;
+            }, `${name} to be evicted`),
+          ),
+        );
+        expect(refused.length).toBeGreaterThan(0); // both at once were too many
+        for (const output of refused) expect(output).toContain('disruption budget');
+        return `evictions refused: ${refused.length}`;
+      },
+    );
   },
   5 * minute,
 );
@@ -137,7 +101,7 @@ test(
   '4: pods come and go, 1 → 4 → 1, and answer as one service; each gets its share',
   async () => {
     await cluster.scale(1);
-    await tryUnderLoad('4 scaled', '1 → 4 → 1 pods', async () => {
+    await tryUnderLoad(cluster, '4 scaled', '1 → 4 → 1 pods', async () => {
       await cluster.scale(4);
       await delay(6_000);
       const shares = await Promise.all(

@@ -1,10 +1,12 @@
 /** The service on a cluster, in a namespace of the tests' own; stopAll() deletes it with all that is in it. */
 import { writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { createTrial, type Trial } from '../faults/harness.ts';
+import { expect } from '@jest/globals';
+import { createTrial, expectExact, type Trial } from '../faults/harness.ts';
 import type { Load, Report } from '../faults/load.ts';
+import { addRow } from '../faults/table.ts';
 import { atEnd, root, temporaryDirectory } from '../support/processes.ts';
-import { waitFor } from '../support/wait.ts';
+import { delay, waitFor } from '../support/wait.ts';
 import { createKubectl, type Result } from './kubectl.ts';
 
 export interface Pod {
@@ -126,4 +128,49 @@ function add(one: Report, other: Report): Report {
     seconds: Math.max(one.seconds, other.seconds),
     history: [...one.history, ...other.history],
   };
+}
+
+/** Does something under load, and expects that no request failed and that every answer was right. */
+export async function tryUnderLoad(
+  cluster: Cluster,
+  row: string,
+  fault: string,
+  act: () => Promise<unknown>,
+): Promise<void> {
+  const load = startClients(cluster);
+  await delay(1_000);
+  let seen: unknown;
+  try {
+    seen = await act();
+    await cluster.settle();
+  } finally {
+    const report = await load.stop();
+    const verdict = await cluster.judge();
+    addRow({ row, fault, load: report, verdict, ...(typeof seen === 'string' && { seen }) });
+    expectExact(report, verdict);
+  }
+}
+
+/** Changes the service by kubectl to one that cannot start: under load the old pods serve on, until it is undone. */
+export async function tryStuckRollout(
+  cluster: Cluster,
+  row: string,
+  fault: string,
+  change: string[],
+): Promise<void> {
+  const setDeadline = (seconds: number) => {
+    const patch = JSON.stringify({ spec: { progressDeadlineSeconds: seconds } });
+    return cluster.kubectl('patch', 'deployment/service', '--patch', patch);
+  };
+  const before = (await cluster.pods()).map(({ name }) => name);
+  await setDeadline(15); // the manifest's two minutes would show no more
+  await tryUnderLoad(cluster, row, fault, async () => {
+    await cluster.kubectl(...change);
+    const status = await cluster.attempt(['rollout', 'status', 'deployment/service', '--timeout=90s']);
+    expect(status).toEqual({ code: 1, output: expect.stringContaining('exceeded its progress deadline') });
+    const serving = (await cluster.pods()).filter(({ ready }) => ready).map(({ name }) => name);
+    expect(serving.sort()).toEqual(before.sort());
+    await cluster.kubectl('rollout', 'undo', 'deployment/service');
+  });
+  await setDeadline(120);
 }
