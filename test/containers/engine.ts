@@ -13,6 +13,7 @@ import { type LoadReport, startLoad } from '../support/load.ts';
 import { atEnd, stopAll as removeAll } from '../support/processes.ts';
 import { cloneWorkingTree } from '../support/repository.ts';
 import { type Address, type Answer, freePort, request } from '../support/requests.ts';
+import { waitFor } from '../support/wait.ts';
 
 export { atEnd, removeAll };
 
@@ -98,8 +99,11 @@ export async function startBackedNetwork(image: string, ...options: string[]): P
   const network = `test-${run}-${networks++}`;
   await docker('network', 'create', ...options, network);
   atEnd(() => attempt('docker', ['network', 'rm', network]));
-  const password = ['--env', 'REDIS_PASSWORD=secret'];
-  await startContainer('--network', network, '--network-alias', 'redis', ...password, image);
+  const volume = `${await createVolume()}:/run/redis`;
+  const password = ['--volume', volume, '--env', 'REDIS_PASSWORD_FILE=/run/redis/password'];
+  const redis = await startContainer('--network', network, '--network-alias', 'redis', ...password, image);
+  const ping = ['exec', redis, 'redis-admin', '-e', 'ping'];
+  await waitFor(async () => (await attempt('docker', ping)).code === 0, 'Redis to answer', 30_000);
   return ['--network', network, '--env', 'REDIS_URL=redis://app@redis', ...password];
 }
 

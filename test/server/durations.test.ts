@@ -87,6 +87,10 @@ const durations: Record<string, Record<string, number>> = {
     'health check `--start-period`': healthCheck('--start-period'),
     'health check `--start-interval`': healthCheck('--start-interval'),
   },
+  'docker-entrypoint.sh': {
+    '`moment`':
+      Number(/^moment=(\d+)/m.exec(readFileSync('deploy/docker-entrypoint.sh', 'utf8'))?.[1]) * 1_000,
+  },
   'supervisord.conf': {
     'app `stopwaitsecs`': secondsToStop('app'),
     'nginx `stopwaitsecs`': secondsToStop('nginx'),
