@@ -5,10 +5,14 @@ import { createServer } from 'node:net';
 /** Where a server listens. */
 export type Address = { port: number; host?: string } | { socketPath: string };
 
+// Test files run in parallel, and a test may leave its port unused for a while. So each of jest's workers has its own.
+const portsOfWorker = 2_500;
+const firstPort = 10_000 + portsOfWorker * (Number(process.env.JEST_WORKER_ID ?? 0) % 9);
+
 /** A free TCP port, below those that the system gives to outgoing connections (32768 and up). */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 22_000); // at random: test files run in parallel
+    const port = firstPort + Math.floor(Math.random() * portsOfWorker);
     const free = await new Promise<boolean>((resolve) => {
       const server = createServer();
       server.once('error', () => resolve(false));
