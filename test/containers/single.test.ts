@@ -121,3 +121,13 @@ scenario(
     expect((await attempt('docker', ['logs', single.id])).output).toMatch(/WORKER_TIMEOUT is "soon"/);
   },
 );
+
+scenario('the exit code is that of the last run: a fatal end does not outlive a restart', async () => {
+  const single = await start();
+  await waitFor(single.ask, 'an answer', 30_000);
+  await single.shell('echo 1 >/tmp/fatal.code'); // as the event listener of supervisord.conf does
+  await docker('restart', '--time', '60', single.id);
+  await waitFor(single.ask, 'an answer', 30_000);
+  await docker('stop', '--time', '60', single.id);
+  expect(await inspect(single.id, '.State.ExitCode')).toBe(0);
+});

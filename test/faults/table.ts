@@ -1,6 +1,6 @@
 /**
- * The table of the fault battery: each test adds its row, and at the end jest prints the whole (its globalTeardown)
- * and leaves it in coverage/faults.md.
+ * The table of a battery: each test adds its row, and at the end jest prints the whole (its globalTeardown) and leaves
+ * it in coverage/TABLE.md, by default faults.md.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Verdict } from '../support/history.ts';
@@ -26,7 +26,7 @@ export interface Time {
   bar: number;
 }
 
-const directory = 'coverage/faults';
+const directory = `coverage/${process.env.TABLE ?? 'faults'}`;
 const columns = [
   '#',
   'fault under load',
@@ -81,6 +81,6 @@ export default function printTable(): void {
   const lines = rows.map((row) => readFileSync(`${directory}/${row}`, 'utf8'));
   const table = [line(columns), line(columns.map(() => '---')), ...lines, ''].join('\n');
   rmSync(directory, { recursive: true });
-  writeFileSync('coverage/faults.md', table);
-  process.stdout.write(`\n${table}\nkept in coverage/faults.md\n`);
+  writeFileSync(`${directory}.md`, table);
+  process.stdout.write(`\n${table}\nkept in ${directory}.md\n`);
 }
