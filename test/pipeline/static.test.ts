@@ -161,7 +161,7 @@ describe('a deployment', () => {
 
   test('may do and gets by hand what it may do and gets by itself, but the version', () => {
     const [staging, production, hand] = all.map((job) => {
-      const { TARGET, IMAGES, VERSION, UNSIGNED, PORT, ...env } = job?.steps.at(-1)?.env ?? {};
+      const { TARGET, IMAGES, VERSION, PORT, ...env } = job?.steps.at(-1)?.env ?? {};
       return { ...env, permissions: job?.permissions };
     });
     expect(production).toEqual(staging);
