@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `npm run tools`: the linters and act, in exactly the versions written here and in requirements.txt, into a folder of
-# their own and nowhere else. Does nothing if they are there. `--find` prints where they are, or says what to type.
+# `npm run tools`: the linters, act and kubectl, in exactly the versions written here and in requirements.txt, into
+# a folder of their own and nowhere else. Does nothing if they are there. `--find` prints where they are, or says what to type.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -98,7 +98,9 @@ async function runWorker(): Promise<void> {
   });
   try {
     const { startWorker } = await import('./server/worker.ts');
-    stop = await startWorker(config, log, process);
+    stop = await startWorker(config, log, process, (answer) => {
+      process.on('uncaughtExceptionMonitor', answer);
+    });
   } catch (error) {
     const reason = (error instanceof Error && error.stack) || String(error);
     process.send?.({ type: 'boot-failed', reason } satisfies FromWorker, () => process.exit(1));

@@ -18,9 +18,13 @@ export const initialBackoff = 20; // doubled by each failure in a row
 export const maxBackoff = 250;
 const maxQueueSize = 100; // commands; there is one batch at a time, so more would be a mistake in the code
 
+const idLength = 16; // bytes: 32 hexadecimal digits
+
 // Count and remembered ids change together or not at all, whatever dies in between.
-// Returns Redis' clock, then a number for each id. The clock alone means: the deadline had passed, nothing was counted.
-// Without ids it runs the same commands and counts nothing, so that a missing right shows.
+// ARGV: the deduplication window, the deadline, all ids as one string of bytes. Returns Redis' clock; after it the number
+// of the first new id, the others follow it; then the index (from 1) and the number of each known id. However many new
+// ids there are, they take one argument and one number. The clock alone means: the deadline had passed, nothing was
+// counted. Without ids it runs the same commands and counts nothing, so that a missing right shows.
 const allocate = defineScript({
   SCRIPT: `
     local time = redis.call('TIME')
@@ -30,42 +34,58 @@ const allocate = defineScript({
     local windowIndex = math.floor(now / windowLength)
     local name = KEYS[1] .. ':'
     local current = name .. windowIndex
-    if #ARGV == 2 then
+    if ARGV[3] == '' then
       redis.call('HMGET', current, '')
       redis.call('INCRBY', KEYS[1], 0)
       redis.call('HSET', current, '', 0)
       redis.call('PEXPIREAT', current, (windowIndex + 2) * windowLength)
       return {now}
     end
-    local known = redis.call('HMGET', current, unpack(ARGV, 3))
-    local before = redis.call('HMGET', name .. windowIndex - 1, unpack(ARGV, 3))
-    local new = 0
-    for i = 1, #known do
-      known[i] = tonumber(known[i] or before[i]) or false
-      if not known[i] then new = new + 1 end
+    local ids = {}
+    for i = 1, #ARGV[3] / ${idLength} do
+      ids[i] = string.sub(ARGV[3], (i - 1) * ${idLength} + 1, i * ${idLength})
     end
-    local number = redis.call('INCRBY', KEYS[1], new) - new
-    local remember = {}
-    for i = 1, #known do
-      if not known[i] then
-        number = number + 1
-        known[i] = number
-        remember[#remember + 1] = ARGV[i + 2]
-        remember[#remember + 1] = number
+    local known = redis.call('HMGET', current, unpack(ids))
+    local before = redis.call('HMGET', name .. windowIndex - 1, unpack(ids))
+    local reply = {now, 0}
+    local new = {}
+    for i = 1, #ids do
+      local number = known[i] or before[i]
+      if number then
+        reply[#reply + 1] = i
+        reply[#reply + 1] = tonumber(number)
+      else
+        new[#new + 1] = ids[i]
       end
     end
-    if new > 0 then
+    reply[2] = redis.call('INCRBY', KEYS[1], #new) - #new + 1
+    if #new > 0 then
+      local remember = {}
+      for i = 1, #new do
+        remember[2 * i - 1] = new[i]
+        remember[2 * i] = reply[2] + i - 1
+      end
       redis.call('HSET', current, unpack(remember))
       redis.call('PEXPIREAT', current, (windowIndex + 2) * windowLength)
     end
-    table.insert(known, 1, now)
-    return known`,
+    return reply`,
   parseCommand(parser, deduplicationWindow: number, ids: string[], deadline: number) {
+    const bytes = Buffer.from(ids.join(''), 'hex');
+    if (bytes.length !== ids.length * idLength) throw new Error('each id must be 32 hexadecimal digits');
     parser.pushKeysLength([countKey]);
-    parser.push(String(deduplicationWindow), String(deadline), ...ids);
+    parser.push(String(deduplicationWindow), String(deadline), bytes);
   },
   transformReply: undefined as unknown as () => number[],
 });
+
+/** The numbers of `count` ids: see `allocate`. */
+function readNumbers([first = 0, ...known]: number[], count: number): number[] {
+  const numbers = new Array<number>(count);
+  for (let i = 0; i < known.length; i += 2) numbers[(known[i] as number) - 1] = known[i + 1] as number;
+  let next = first;
+  for (let i = 0; i < count; i++) numbers[i] ??= next++;
+  return numbers;
+}
 
 /** What else the app asks of Redis goes over the same connection. */
 export interface RedisStore extends Store {
@@ -123,19 +143,22 @@ export function openRedisStore(
   });
   client.connect().catch((error) => log.error({ err: error }, 'the connection to Redis has ended'));
 
+  /** What the script returns after its clock. */
   async function run(ids: string[], deadline: number): Promise<number[]> {
-    const reply = await client.allocate(deduplicationWindow, ids, deadline + clockOffset);
-    const [now, ...numbers] = reply as [number, ...number[]];
+    const [now, ...reply] = (await client.allocate(deduplicationWindow, ids, deadline + clockOffset)) as [
+      number,
+      ...number[],
+    ];
     clockOffset = now - Date.now();
-    return numbers;
+    return reply;
   }
 
   return {
     client,
     async allocate(ids, deadline) {
-      const numbers = await run(ids, deadline);
-      if (numbers.length === 0) throw new Error('the ids reached Redis after their deadline');
-      return numbers;
+      const reply = await run(ids, deadline);
+      if (reply.length === 0) throw new Error('the ids reached Redis after their deadline');
+      return readNumbers(reply, ids.length);
     },
     async ready() {
       await run([], Number.MAX_SAFE_INTEGER);

@@ -8,6 +8,7 @@ export function createRoutes(counter: Counter): Router {
 
   // Before GET, which would answer HEAD, too, and count it.
   router.head('/', (ctx) => {
+    ctx.set('Cache-Control', 'no-store');
     ctx.status = 200;
   });
 

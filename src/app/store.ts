@@ -2,7 +2,7 @@
 export interface Store {
   /**
    * Gives each id a number: a new id gets the next one, an id seen within the deduplication window gets its first one.
-   * All ids in one atomic step, in their order. The ids of one call must differ.
+   * All ids in one atomic step, in their order. The ids of one call must differ; each is 32 hexadecimal digits.
    *
    * `deadline`, in milliseconds since the epoch by this machine's clock: after it nothing is counted. Otherwise a
    * command delayed by a hung store would count visits whose clients already have a 503.

@@ -1,3 +1,4 @@
+import { BlockList, isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { appSettings } from '../app/settings.ts';
 import { integer, oneOf, readSettings, type Setting, seconds, type Values } from './env.ts';
@@ -26,6 +27,21 @@ function parseListen(text: string): Listen {
   return host === undefined ? { port } : { port, host };
 }
 
+function parseProxies(text: string): BlockList {
+  const list = new BlockList();
+  try {
+    for (const entry of text.split(',')) {
+      const [, address = '', bits] = /^\s*([^/\s]+)(?:\/(\d+))?\s*$/.exec(entry) ?? [];
+      const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+      if (bits === undefined) list.addAddress(address, family);
+      else list.addSubnet(address, Number(bits), family);
+    }
+  } catch {
+    throw new Error('addresses or networks, separated by commas (10.0.0.1, 10.0.0.0/8, fd00::/8)');
+  }
+  return list;
+}
+
 /** The table in docs/settings.md is held against this one by a test. */
 export const serverSettings = {
   listen: {
@@ -33,6 +49,13 @@ export const serverSettings = {
     default: '8080',
     meaning: 'port, `host:port`, or the path of a unix socket',
     parse: parseListen,
+  },
+  trustedProxies: {
+    name: 'TRUSTED_PROXIES',
+    default: undefined,
+    meaning:
+      'addresses and networks, separated by commas, of proxies in front of a port: [proxies.md](proxies.md)',
+    parse: parseProxies,
   },
   /** Number of worker processes. */
   workers: {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { METHODS } from 'node:http';
+import { type IncomingMessage, METHODS } from 'node:http';
 import Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
 import type { Log, Service } from '../app/service.ts';
@@ -23,21 +23,28 @@ interface Options {
   askMetrics?: () => Promise<string>;
   /** The folder whose files are served, if nobody in front does. */
   files?: string | undefined;
+  /** Whether a request comes from a proxy that says truly who the client is, and which request it is. */
+  believes?: (request: IncomingMessage) => boolean;
 }
 
 /** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
-export function createHttpApp(service: Service, { metrics, askMetrics, files }: Options = {}): HttpApp {
-  const koa = new Koa();
+export function createHttpApp(
+  service: Service,
+  { metrics, askMetrics, files, believes = () => false }: Options = {},
+): HttpApp {
+  const koa = new Koa({ proxy: true, maxIpsCount: 1 }); // the last address is what the proxy saw itself
   const router = new Router({ methods: METHODS }); // all are known, so a wrong one is answered 405 and never 501
   let stopping = false;
   const isReady = shareReady(service);
 
   // Alive: this process answers. It asks nobody else: a restart does not bring back what the service depends on.
   router.get('/livez', (ctx) => {
+    ctx.set('Cache-Control', 'no-store'); // a cache would go on saying so
     ctx.body = 'alive\n';
   });
   // Ready: a request would be served now.
   router.get('/readyz', async (ctx) => {
+    ctx.set('Cache-Control', 'no-store');
     if (stopping) ctx.throw(503, 'stopping', { expose: true });
     await isReady();
     ctx.body = 'ready\n';
@@ -47,7 +54,7 @@ export function createHttpApp(service: Service, { metrics, askMetrics, files }: 
 
   if (metrics) koa.use(metrics.middleware);
   koa.use(refuseMalformed);
-  koa.use(identifyRequest);
+  koa.use(identifyRequest(believes));
   if (files) koa.use(serveFiles(files));
   koa.use(router.routes());
   koa.use(router.allowedMethods());
@@ -100,18 +107,21 @@ function hasPath(ctx: Context): boolean {
   }
 }
 
-// nginx gives each request an id, and the same id to each of its tries. Without nginx the request gets one here.
-const identifyRequest: Middleware = (ctx, next) => {
-  const given = ctx.headers['x-request-id'];
-  if (given === undefined) {
-    ctx.state.requestId = randomBytes(16).toString('hex');
-  } else if (typeof given === 'string' && /^[0-9a-f]{32}$/.test(given)) {
-    ctx.state.requestId = given;
-  } else {
-    ctx.throw(400, 'X-Request-ID must be 32 hexadecimal digits, in lower case');
-  }
-  return next();
-};
+/** What a proxy knows better than the client, and the id of the request. Koa reads the first three. */
+const toldByProxies = ['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-request-id'];
+
+/**
+ * nginx gives each request an id, and the same id to each of its tries. Other proxies give a UUID, whose digits are the
+ * id here. A client could make up an id that another request has, so that one of them would have no effect.
+ */
+function identifyRequest(believes: (request: IncomingMessage) => boolean): Middleware {
+  return (ctx, next) => {
+    if (!believes(ctx.req)) for (const name of toldByProxies) delete ctx.req.headers[name];
+    const given = ctx.get('X-Request-ID').replaceAll('-', '').toLowerCase();
+    ctx.state.requestId = /^[0-9a-f]{32}$/.test(given) ? given : randomBytes(16).toString('hex');
+    return next();
+  };
+}
 
 /** One line for each request that the service failed to serve. Mistakes of clients are in nginx' access log only. */
 export function logFailures(koa: Koa, log: Log): void {

@@ -1,4 +1,5 @@
-import { createServer, type RequestListener, type ServerResponse } from 'node:http';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { createServer, type IncomingMessage, type RequestListener, ServerResponse } from 'node:http';
 import { Server, type Socket } from 'node:net';
 import { listenInherited } from './socket.ts';
 
@@ -19,6 +20,11 @@ export interface HttpServer {
   listen(): Promise<void>;
   /** Accepts no more connections. Resolves when the last request was answered and every connection is closed. */
   close(): Promise<void>;
+  /**
+   * To be called in the code that has thrown what ends this process: answers 500 to the request that it served, or nginx
+   * would give that request to another worker, and kill it, too. nginx sends again the others that are in flight.
+   */
+  answerCrash(): void;
 }
 
 /**
@@ -29,19 +35,24 @@ export function createHttpServer(
   handle: RequestListener,
   { workerName, onRequest }: { workerName: string; onRequest: () => void },
 ): HttpServer {
-  const inFlight = new Set<ServerResponse>();
   const sockets = new Set<Socket>();
+  const served = new AsyncLocalStorage<ServerResponse>(); // a microsecond for each request
   let closing = false;
 
+  /** From the stop on, each answer closes its connection. */
+  class Answer<Request extends IncomingMessage> extends ServerResponse<Request> {
+    override writeHead(...head: never[]): this {
+      if (closing) this.shouldKeepAlive = false;
+      return super.writeHead(...(head as unknown as [number])); // whichever of its forms
+    }
+  }
+
   const server = createServer(
-    { keepAliveTimeout, requestTimeout, connectionsCheckingInterval },
+    { ServerResponse: Answer, keepAliveTimeout, requestTimeout, connectionsCheckingInterval },
     (req, res) => {
-      inFlight.add(res);
-      res.once('close', () => inFlight.delete(res));
-      res.shouldKeepAlive &&= !closing;
       res.setHeader('X-Worker', workerName);
       onRequest();
-      handle(req, res);
+      served.run(res, handle, req, res);
     },
   );
   server.on('connection', (socket: Socket) => {
@@ -51,11 +62,14 @@ export function createHttpServer(
 
   return {
     listen: () => listenInherited(server),
+    answerCrash() {
+      const res = served.getStore();
+      if (res && !res.headersSent) res.writeHead(500, { Connection: 'close' }).end('Internal Server Error');
+    },
     async close() {
       closing = true;
       // http.Server.close() would cut idle connections at once, while a request may be on its way on one of them.
       const closed = new Promise<void>((resolve) => Server.prototype.close.call(server, () => resolve()));
-      for (const res of inFlight) res.shouldKeepAlive = false;
       const timer = setTimeout(() => {
         server.closeIdleConnections();
         // Browsers open connections in advance. Node does not count one without any request as idle.

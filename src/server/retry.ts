@@ -70,41 +70,80 @@ function isFinal(error: unknown): boolean {
 }
 
 interface Waiting<Item, Result> {
+  id: string;
   item: Item;
   /** Until when it may be committed, as Date.now() counts. */
   deadline: number;
+  /** When it is answered 503, as performance.now() counts: no step of the clock makes it wait longer. */
+  expires: number;
   result: Promise<Result>;
   resolve(result: Result): void;
+  reject(error: Error): void;
+}
+
+/** Those who wait, by id and the oldest first. Each is removed when it is answered, or after `retryBudget` by itself. */
+function createQueue<Item, Result>() {
+  const queue = new Map<string, Waiting<Item, Result>>();
+  const oldest = () => queue.values().next().value;
+  let expiring = false;
+
+  /** One timer for all: each waits equally long, so that the oldest is over first. */
+  function expire(): void {
+    const now = performance.now();
+    for (let first = oldest(); first && first.expires <= now; first = oldest()) {
+      queue.delete(first.id);
+      first.reject(new Unavailable('not available now, please try again'));
+    }
+    const next = oldest();
+    expiring = next !== undefined;
+    if (next) setTimeout(expire, next.expires - now).unref();
+  }
+
+  return {
+    size: () => queue.size,
+    get: (id: string) => queue.get(id),
+    first: (count: number) => firstOf(queue.values(), count),
+    add(waiting: Waiting<Item, Result>): void {
+      queue.set(waiting.id, waiting);
+      if (expiring) return;
+      expiring = true;
+      setTimeout(expire, retryBudget).unref();
+    },
+    answer(waiting: Waiting<Item, Result>, result: Result): void {
+      if (queue.get(waiting.id) === waiting) queue.delete(waiting.id); // or it is over, and its id may be back
+      waiting.resolve(result);
+    },
+  };
+}
+
+function firstOf<Value>(values: Iterable<Value>, count: number): Value[] {
+  const first: Value[] = [];
+  for (const value of values) {
+    if (first.length === count) break;
+    first.push(value);
+  }
+  return first;
 }
 
 export const batch: Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
 ) => {
-  const queue = new Map<string, Waiting<Item, Result>>(); // by id, the oldest first; one stays until it is answered
+  const queue = createQueue<Item, Result>();
   let working = false;
-
-  function add(id: string, item: Item): Promise<Result> {
-    const waiting = createWaiting<Item, Result>(item);
-    queue.set(id, waiting);
-    const remove = () => queue.delete(id);
-    waiting.result.then(remove, remove);
-    return waiting.result;
-  }
 
   async function work(): Promise<void> {
     const backoff = createBackoff(initialBackoff, maxBackoff);
-    while (queue.size > 0) {
-      const waiting = [...queue.values()].slice(0, maxBatchSize);
+    while (queue.size() > 0) {
+      const waiting = queue.first(maxBatchSize);
       try {
         const [{ deadline }] = waiting as [Waiting<Item, Result>]; // the earliest
         const results = await commit(
           waiting.map(({ item }) => item),
           deadline,
         );
-        for (const [i, { resolve }] of waiting.entries()) resolve(results[i] as Result);
+        for (const [i, one] of waiting.entries()) queue.answer(one, results[i] as Result);
         backoff.reset();
-        // Answered items leave the queue in microtasks; requests that came meanwhile are read and join the next batch.
-        await new Promise(setImmediate);
+        await new Promise(setImmediate); // requests that came meanwhile are read and join the next batch
       } catch {
         await pause(backoff.next());
       }
@@ -113,33 +152,32 @@ export const batch: Batch = <Item, Result>(
   }
 
   return (id: string, item: Item) => {
-    const waiting = queue.get(id);
-    if (waiting) return waiting.result;
-    if (queue.size >= maxQueueSize) {
+    const known = queue.get(id);
+    if (known) return known.result;
+    if (queue.size() >= maxQueueSize) {
       return Promise.reject(new Unavailable('too many requests are waiting, please try again'));
     }
-    const result = add(id, item);
+    const waiting = createWaiting<Item, Result>(id, item);
+    queue.add(waiting);
     // The next turn of the event loop: every request that has arrived by then shares the batch.
     if (!working) {
       working = true;
       setImmediate(work);
     }
-    return result;
+    return waiting.result;
   };
 };
 
-/** Its result is rejected by itself when the time is over. */
-function createWaiting<Item, Result>(item: Item): Waiting<Item, Result> {
-  let resolve: ((result: Result) => void) | undefined;
-  const result = new Promise<Result>((settle, reject) => {
-    const timer = setTimeout(() => {
-      reject(new Unavailable('not available now, please try again'));
-    }, retryBudget);
-    resolve = (value) => {
-      clearTimeout(timer);
-      settle(value);
-    };
+function createWaiting<Item, Result>(id: string, item: Item): Waiting<Item, Result> {
+  const waiting = {
+    id,
+    item,
+    deadline: Date.now() + retryBudget - deadlineMargin,
+    expires: performance.now() + retryBudget,
+  } as Waiting<Item, Result>;
+  waiting.result = new Promise((resolve, reject) => {
+    waiting.resolve = resolve;
+    waiting.reject = reject;
   });
-  const deadline = Date.now() + retryBudget - deadlineMargin;
-  return { item, deadline, result, resolve: resolve as never };
+  return waiting;
 }

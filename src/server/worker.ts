@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { type Channel, openService } from '../app/service.ts';
@@ -23,12 +24,18 @@ const metricsTimeout = 1_000;
 const files = fileURLToPath(new URL('../../src/app/static', import.meta.url));
 
 /**
- * Starts one worker: opens the service, makes the application, listens.
+ * Starts one worker: opens the service, makes the application, listens. Hands `onCrash` what is to be called when an
+ * exception ends the process.
  *
  * @returns its stop: answers every request that has begun, then closes everything in reverse order.
  * @throws if the service cannot be opened or the socket cannot be listened on.
  */
-export async function startWorker(config: Config, log: Log, primary: Channel): Promise<Stop> {
+export async function startWorker(
+  config: Config,
+  log: Log,
+  primary: Channel,
+  onCrash: (answer: () => void) => void,
+): Promise<Stop> {
   const send = (message: FromWorker) => primary.send?.(message, () => {}); // main.ts notices a dead primary
   const metrics = new WorkerMetrics();
   primary.on('message', (message: FromPrimary) => {
@@ -40,8 +47,8 @@ export async function startWorker(config: Config, log: Log, primary: Channel): P
     metrics,
     askMetrics: createAsk(primary, send),
     files: 'port' in config.listen ? files : undefined,
+    believes: chooseProxies(config),
   });
-  koa.proxy = 'path' in config.listen; // only nginx reaches a unix socket, so its X-Forwarded headers are true
   logFailures(koa, log);
 
   const server = createHttpServer(koa.callback(), {
@@ -49,6 +56,7 @@ export async function startWorker(config: Config, log: Log, primary: Channel): P
     workerName: `${hostname()}:${process.pid}`,
     onRequest: countDown(config, () => send({ type: 'recycle' })),
   });
+  onCrash(server.answerCrash);
   await server.listen();
   send({ type: 'listening' });
 
@@ -65,6 +73,13 @@ export async function startWorker(config: Config, log: Log, primary: Channel): P
     await service.close();
     send({ type: 'heartbeat', metrics: metrics.snapshot() }); // its last numbers
   };
+}
+
+/** Only nginx reaches a unix socket. At a port, a proxy is believed if its address is named. */
+function chooseProxies({ listen, trustedProxies }: Pick<Config, 'listen' | 'trustedProxies'>) {
+  return ({ socket: { remoteAddress = '', remoteFamily } }: IncomingMessage): boolean =>
+    'path' in listen ||
+    trustedProxies?.check(remoteAddress, remoteFamily === 'IPv6' ? 'ipv6' : 'ipv4') === true;
 }
 
 /** Returns what asks the primary for the numbers of all workers. It rejects if there is no answer in time. */

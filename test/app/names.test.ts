@@ -6,7 +6,7 @@ import { expect, test } from '@jest/globals';
 
 const kept = [
   ...['src/main.ts', 'src/server', 'deploy', '.github', '.devcontainer', '.vscode'],
-  ...['test/server', 'test/nginx', 'test/containers', 'test/faults', 'test/support'],
+  ...['test/server', 'test/nginx', 'test/cluster', 'test/containers', 'test/faults', 'test/support'],
 ];
 const door = ['service.ts', 'primary.ts', 'settings.ts'];
 

@@ -126,7 +126,9 @@ test('a stop under load counts just the visits that it answers', async () => {
 
 test('a frozen Redis: visits are answered by 503 in good time, the app stays alive and recovers', async () => {
   const redis = await startRedis();
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
+  const app = await startApp({
+    env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url, TRUSTED_PROXIES: '127.0.0.1' },
+  });
   expect(await statusOf(app, '/')).toBe(200);
   redis.freeze();
   const id = 'c'.repeat(32);

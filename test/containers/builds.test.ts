@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
 import { cloneRepository, execute, prepare, removeAll, scenario } from './engine.ts';
 
-const targets = ['development', 'app', 'nginx', 'redis', 'single'];
+const targets = ['development', 'nginx-development', 'app', 'nginx', 'redis', 'single'];
 
 let directory: string;
 prepare(async () => {

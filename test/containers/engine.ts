@@ -18,6 +18,7 @@ export { atEnd, removeAll };
 
 const run = Math.random().toString(36).slice(2, 8);
 const label = `test.run=${run}`;
+let networks = 0;
 const projects = new Set<string>();
 
 /** Images to test instead of building them, in the variables of docker-compose.yml: all or none. */
@@ -89,6 +90,19 @@ export async function createVolume(): Promise<string> {
   return name;
 }
 
+/**
+ * A network with a Redis of the given image, and nothing else. Returns the arguments by which a container of the app
+ * finds it, as in docker-compose.yml.
+ */
+export async function startBackedNetwork(image: string, ...options: string[]): Promise<string[]> {
+  const network = `test-${run}-${networks++}`;
+  await docker('network', 'create', ...options, network);
+  atEnd(() => attempt('docker', ['network', 'rm', network]));
+  const password = ['--env', 'REDIS_PASSWORD=secret'];
+  await startContainer('--network', network, '--network-alias', 'redis', ...password, image);
+  return ['--network', network, '--env', 'REDIS_URL=redis://app@redis', ...password];
+}
+
 /** An image built from a Dockerfile of a few lines. */
 export async function deriveImage(name: string, dockerfile: string): Promise<string> {
   const image = `test-${run}-${name}`;
@@ -134,7 +148,9 @@ export function adoptProject(name: string): void {
     if (containers.length > 0) await attempt('docker', ['rm', '--force', '--volumes', ...containers]);
     for (const network of await names('network', 'ls')) await attempt('docker', ['network', 'rm', network]);
     for (const volume of await names('volume', 'ls')) await attempt('docker', ['volume', 'rm', volume]);
-    const built = ['app', 'nginx', 'redis', 'development'].map((target) => `${name}-${target}`);
+    const built = ['app', 'nginx', 'redis', 'development', 'nginx-development'].map(
+      (target) => `${name}-${target}`,
+    );
     const own = [...images, ...built].filter((image) => image.includes(run));
     await attempt('docker', ['image', 'rm', '--force', ...new Set(own)]);
     projects.delete(name);

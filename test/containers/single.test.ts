@@ -12,12 +12,16 @@ import {
   type Result,
   removeAll,
   scenario,
+  startBackedNetwork,
   startContainer,
 } from './engine.ts';
 
 let image: string;
+let backing: string[];
 prepare(async () => {
-  image = await buildImage(cloneRepository('Single'), 'single');
+  const clone = cloneRepository('Single');
+  image = await buildImage(clone, 'single');
+  backing = await startBackedNetwork(await buildImage(clone, 'redis'));
 });
 afterAll(removeAll, 60_000);
 
@@ -29,7 +33,7 @@ interface Single {
 
 async function start(...args: string[]): Promise<Single> {
   const port = await freePort();
-  const id = await startContainer('--publish', `127.0.0.1:${port}:8080`, ...args, image);
+  const id = await startContainer('--publish', `127.0.0.1:${port}:8080`, ...backing, ...args, image);
   return {
     id,
     ask: () => ask({ port }),
@@ -59,9 +63,12 @@ scenario(
       30_000,
     );
     expect((await single.shell('id -u')).output).toMatch(/^[1-9]\d*$/m);
-    const log = await attempt('docker', ['logs', single.id]);
-    expect(log.output).toMatch(/"msg":"serving/);
-    expect(log.output).toMatch(/"uri":"[^"]+","protocol":"HTTP\/1.1","status":"200"/);
+    const answered = /"uri":"[^"]+","protocol":"HTTP\/1.1","status":"200"/;
+    const log = await waitFor(async () => {
+      const { output } = await attempt('docker', ['logs', single.id]);
+      return answered.test(output) && output;
+    }, 'the line of an answer');
+    expect(log).toMatch(/"msg":"serving/);
   },
 );
 
@@ -122,11 +129,13 @@ scenario(
   },
 );
 
-scenario('the exit code is that of the last run: a fatal end does not outlive a restart', async () => {
+scenario('what an earlier start has left changes neither the health check nor the exit code', async () => {
   const single = await start();
-  await waitFor(single.ask, 'an answer', 30_000);
-  await single.shell('echo 1 >/tmp/fatal.code'); // as the event listener of supervisord.conf does
-  await docker('restart', '--time', '60', single.id);
+  await waitFor(async () => (await single.shell('cat /tmp/probe')).output === 'livez\n', 'health', 30_000);
+  await single.shell('echo 1 >/tmp/fatal.code');
+  await docker('stop', '--time', '60', single.id);
+  expect(await inspect(single.id, '.State.ExitCode')).toBe(1); // so the file counts
+  await docker('start', single.id);
   await waitFor(single.ask, 'an answer', 30_000);
   await docker('stop', '--time', '60', single.id);
   expect(await inspect(single.id, '.State.ExitCode')).toBe(0);

@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
 import { parse } from 'yaml';
 import type { LoadReport } from '../support/load.ts';
@@ -53,8 +54,12 @@ scenario('one command serves, and a second clone of another name serves beside i
 });
 
 scenario('static files come from nginx', async () => {
-  const { status, headers } = await request(stack.address, '/favicon.svg');
-  expect([status, headers['content-type']]).toEqual([200, expect.stringMatching(/^image\/svg\+xml/)]);
+  const folder = 'src/app/static'; // of a service that may have none
+  const files = existsSync(folder) ? readdirSync(folder, { withFileTypes: true }) : [];
+  for (const { name } of files.filter((entry) => entry.isFile())) {
+    const { status, body } = await request(stack.address, `/${name}`);
+    expect([name, status, body]).toEqual([name, 200, readFileSync(join(folder, name), 'utf8')]);
+  }
 });
 
 // --------------------------------------------------------------------------------------------------- hardening
@@ -94,6 +99,21 @@ scenario('no process is root, and root itself has no capability and can gain non
   }
 });
 
+scenario('memory that leaks, processes without an end and a full /tmp stay in their container', async () => {
+  // The shell's own memory grows until the kernel kills it: 128 + SIGKILL.
+  const grow = 'x=xxxxxxxx; while :; do x=$x$x; done';
+  for (const service of services) {
+    expect([service, (await stack.shell(service, grow)).code]).toEqual([service, 137]);
+    const storm = await stack.shell(service, 'i=0; while [ $i -lt 2000 ]; do sleep 3 & i=$((i+1)); done');
+    expect([service, storm.output]).toEqual([service, expect.stringMatching(/fork/i)]);
+    const fill = 'head -c 1G /dev/zero >/tmp/full; rm /tmp/full';
+    const isFull = async () => /No space left/.test((await stack.shell(service, fill)).output);
+    await waitFor(isFull, '/tmp to be full'); // when the processes of the storm have ended
+    await waitFor(() => stack.ask(), 'an answer', 60_000);
+  }
+  expect((await stack.judge()).wrong).toEqual([]);
+});
+
 scenario('logs are bounded', async () => {
   for (const service of services) {
     const { Config } = await inspect<{ Config: Record<string, string> }>(
@@ -130,7 +150,8 @@ for (const service of services) {
     // SIGKILL to every process. After `docker kill` the engine would not restart the container.
     await stack.shell(service, 'kill -9 -1');
     await expectToGoOn(stop, `${service} killed`);
-    expect(await inspect(container, '.State.StartedAt')).not.toBe(started);
+    await waitFor(async () => (await inspect(container, '.State.StartedAt')) !== started, 'its restart');
+    await waitFor(() => stack.ask(), 'an answer', 60_000);
   });
 
   scenario(`${service} is made anew under load: answers go on, and are right`, async () => {

@@ -38,12 +38,16 @@ export interface Service extends ServiceAtPort {
 
 /** `backing`: the environment variables of what was started already. */
 export type ServiceOptions = AppOptions & { backing?: Record<string, string> };
+type NginxOptions = Pick<NonNullable<Parameters<typeof startNginx>[1]>, 'included'>;
 
 /** The service behind nginx. */
-export async function startService(options: ServiceOptions = {}): Promise<Service> {
+export async function startService({
+  included = {},
+  ...options
+}: ServiceOptions & NginxOptions = {}): Promise<Service> {
   const socketPath = join(temporaryDirectory(), 'app.sock');
   const { app, env } = await startAppWithBacking({ ...options, env: { ...options.env, LISTEN: socketPath } });
-  const nginx = await startNginx(socketPath, { entryPoint: true });
+  const nginx = await startNginx(socketPath, { included, entryPoint: true });
   return { app, env, nginx, ...createTrial({ port: nginx.port }) };
 }
 
@@ -85,7 +89,8 @@ export function createTrial(to: Address): Trial {
     async judge(lastTo = to) {
       const last = await ask(lastTo);
       if (last.status !== 200) throw new Error(`after the load: ${last.status} ${last.body}`);
-      return judge([...history, last]);
+      history.push(last);
+      return judge(history);
     },
   };
 }

@@ -1,9 +1,9 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { sample } from '../support/judgement.ts';
-import { childrenOf, stopAll } from '../support/processes.ts';
-import { request } from '../support/requests.ts';
+import { childrenOf, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import { countStatuses, sendBytes } from './bytes.ts';
 import { ask, expectInTime, startService, startServiceAtPort } from './harness.ts';
@@ -117,6 +117,53 @@ test(
 );
 
 test(
+  '13: one client behind a named proxy that sends 9,000 bodies slowly costs the others nothing',
+  async () => {
+    const proxies = join(temporaryDirectory(), 'proxies.conf');
+    writeFileSync(proxies, 'set_real_ip_from 127.0.0.1;');
+    const service = await startService({ included: { proxies } });
+    const { port } = service.nginx;
+    const head =
+      'POST / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.9\r\nContent-Length: 16384\r\n\r\n';
+    const sockets: Socket[] = [];
+    const open = () => sockets.filter(({ readyState }) => readyState === 'open');
+    for (let i = 0; i < 9_000; i++) {
+      const socket = connect({ port }, () => socket.write(head)).on('error', () => {});
+      sockets.push(socket);
+      if (i % 100 === 0) await delay(10);
+    }
+    const drip = setInterval(() => {
+      for (const socket of open()) socket.write('x');
+    }, 4_000); // nginx gives up a body of which nothing comes for 10 s
+    const others = { ...sample.headers, 'X-Forwarded-For': '203.0.113.10' };
+    let slowest = 0;
+    for (const pause of [0, 1_000, 1_000, 9_000, 9_000]) {
+      await delay(pause);
+      const exchanges = await Promise.all(Array.from({ length: 5 }, () => ask(service.to, others)));
+      service.add(...exchanges);
+      slowest = Math.max(slowest, ...exchanges.map(({ begin, end }) => end - begin));
+      expect(exchanges.map(({ status }) => status)).toEqual(Array(5).fill(200));
+    }
+    const kept = open().length;
+    clearInterval(drip);
+    for (const socket of sockets) socket.destroy();
+    const verdict = await service.judge();
+    const times = [{ what: 'slowest', took: slowest, bar: 200 }];
+    addRow({
+      row: '13 bodies',
+      fault: '9,000 slow bodies of one client behind a named proxy, 25 requests of others meanwhile',
+      verdict,
+      times,
+      seen: `${kept} connections kept`,
+    });
+    expect(verdict).toEqual({ wrong: [], unacknowledged: 0 });
+    expect(kept).toBe(256);
+    expectInTime(times);
+  },
+  limit,
+);
+
+test(
   '14: a request id that a client makes up suppresses no request and changes none',
   async () => {
     const behind = await startService();
@@ -128,7 +175,7 @@ test(
 
     const direct = await startServiceAtPort();
     const ids = [
-      'forged',
+      ...['a'.repeat(32), 'a'.repeat(32), 'a'.repeat(32), 'forged'],
       '',
       'A'.repeat(32),
       '0'.repeat(31),
@@ -137,24 +184,16 @@ test(
       '../0',
       '*',
     ];
-    const statuses = await Promise.all(
-      ids.map(async (id) => {
-        const answer = await request(direct.to, sample.path, {
-          headers: { ...sample.headers, 'X-Request-ID': id },
-        });
-        return answer.status;
-      }),
+    direct.add(
+      ...(await Promise.all(ids.map((id) => ask(direct.to, { ...sample.headers, 'X-Request-ID': id })))),
     );
-    const refused = statuses.filter((status) => status === 400).length;
     const verdict = await direct.judge();
     addRow({
       row: '14',
-      fault: 'forged request ids: 1,000 through nginx',
+      fault: `forged request ids: 1,000 through nginx, ${ids.length} direct`,
       verdict: through,
-      seen: `direct: ${refused} of ${ids.length} refused`,
     });
     expect(through).toEqual({ wrong: [], unacknowledged: 0 });
-    expect(refused).toBe(ids.length);
     expect(verdict).toEqual({ wrong: [], unacknowledged: 0 });
   },
   limit,

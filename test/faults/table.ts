@@ -26,7 +26,8 @@ export interface Time {
   bar: number;
 }
 
-const directory = `coverage/${process.env.TABLE ?? 'faults'}`;
+/** Another suite that has a table of its own says its name in TABLE, before its tests. */
+const findDirectory = () => `coverage/${process.env.TABLE ?? 'faults'}`;
 const columns = [
   '#',
   'fault under load',
@@ -44,6 +45,7 @@ const columns = [
 
 /** Prints a row and keeps it for the table. To be called before what is expected of it. */
 export function addRow(row: Row): void {
+  const directory = findDirectory();
   mkdirSync(directory, { recursive: true });
   const line = render(row);
   writeFileSync(`${directory}/${row.row.replaceAll(' ', '-')}`, line);
@@ -76,6 +78,7 @@ const format = (count: number) => count.toLocaleString('en');
 
 /** jest's globalTeardown. */
 export default function printTable(): void {
+  const directory = findDirectory();
   if (!existsSync(directory)) return;
   const rows = readdirSync(directory).sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
   const lines = rows.map((row) => readFileSync(`${directory}/${row}`, 'utf8'));

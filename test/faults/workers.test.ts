@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { type App, spawnApp, startApp } from '../support/app.ts';
+import { sample } from '../support/judgement.ts';
 import { isRunning, killIfRunning, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { copyRepository } from '../support/repository.ts';
 import { request } from '../support/requests.ts';
@@ -179,21 +180,26 @@ test(
   '8: a worker in an endless loop is replaced after the time-out, and its requests go to another',
   async () => {
     const timeout = 3;
+    const app = join(temporaryDirectory(), 'routes.conf'); // whatever the app itself lists
+    writeFileSync(
+      app,
+      `location = ${sample.path} { proxy_next_upstream error timeout; proxy_pass http://app; }`,
+    );
     const service = await startService({
+      included: { app },
       env: { WORKER_TIMEOUT: String(timeout) },
       nodeArguments: ['--require', join(__dirname, 'loop.cjs')],
     });
-    const { app } = service;
     const load = service.startLoad();
     const loops = 4;
     let slowest = 0;
     for (let loop = 1; loop <= loops; loop++) {
       await delay(500);
-      const before = app.workers();
+      const before = service.app.workers();
       const begin = performance.now();
       process.kill(pickOne(before), 'SIGUSR2');
-      await app.waitForLog(/silent for 3 s/, { nth: loop });
-      await waitForSuccessor(app, before);
+      await service.app.waitForLog(/silent for 3 s/, { nth: loop });
+      await waitForSuccessor(service.app, before);
       slowest = Math.max(slowest, performance.now() - begin);
     }
     const report = await load.stop();

@@ -9,10 +9,10 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { startApp } from '../support/app.ts';
 import { expectFlawless, startLoad } from '../support/load.ts';
 import { checkNginx, type Nginx, startNginx, writeNginxConfiguration } from '../support/nginx.ts';
-import { stopAll, temporaryDirectory } from '../support/processes.ts';
+import { root, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { freePort, request, workerOf } from '../support/requests.ts';
 import { copyWithTestService } from '../support/service.ts';
-import { waitFor } from '../support/wait.ts';
+import { delay, waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
@@ -28,6 +28,9 @@ test('the configuration is valid, without a warning', async () => {
 });
 
 describe('in front of a server that tells what reaches it', () => {
+  const routes = `
+    location = /again { proxy_next_upstream error timeout non_idempotent; proxy_pass http://app; }
+    location = /stream { proxy_buffering off; proxy_pass http://app; }`;
   let upstream: Server;
   let nginx: Nginx;
   let handle: RequestListener;
@@ -42,7 +45,9 @@ describe('in front of a server that tells what reaches it', () => {
     });
     const socketPath = join(temporaryDirectory(), 'app.sock');
     await new Promise<void>((resolve) => upstream.listen(socketPath, resolve));
-    nginx = await startNginx(socketPath);
+    const app = join(temporaryDirectory(), 'routes.conf');
+    writeFileSync(app, routes);
+    nginx = await startNginx(socketPath, { included: { app } });
   });
   afterEach(() => {
     upstream.closeAllConnections();
@@ -67,6 +72,8 @@ describe('in front of a server that tells what reaches it', () => {
       'X-Forwarded-Proto': 'https',
       'X-Forwarded-Host': 'evil.example',
       Forwarded: 'for=6.6.6.6',
+      'X-Real-IP': '6.6.6.6',
+      Proxy: 'http://evil.example',
       Connection: 'close',
     });
     expect(seen[0]?.headers).toMatchObject({
@@ -75,7 +82,9 @@ describe('in front of a server that tells what reaches it', () => {
       'x-forwarded-proto': 'http',
       'x-forwarded-host': 'example.org:8080',
     });
-    expect(seen[0]?.headers).not.toHaveProperty('forwarded');
+    for (const name of ['forwarded', 'x-real-ip', 'proxy']) {
+      expect(seen[0]?.headers).not.toHaveProperty(name);
+    }
     expect(seen[0]?.headers.connection).not.toBe('close');
   });
 
@@ -105,10 +114,72 @@ describe('in front of a server that tells what reaches it', () => {
     expect(await ask()).toMatchObject({ status: 200 }); // one failure bans nobody
   });
 
-  test('what changes something is tried once', async () => {
-    handle = (req) => req.socket.destroy();
-    expect(await ask('/', {}, { method: 'POST', body: 'once' })).toMatchObject({ status: 502 });
+  test.each(['POST', 'PUT', 'DELETE', 'PATCH'])(
+    'a %s, which may change something, is tried once; where the app lists its path, again',
+    async (method) => {
+      handle = (req) => req.socket.destroy();
+      expect(await ask('/', {}, { method, body: 'once' })).toMatchObject({ status: 502 });
+      expect(seen).toHaveLength(1);
+      handle = (req, res) => (seen.length === 2 ? req.socket.destroy() : res.end('fine'));
+      expect(await ask('/again', {}, { method, body: 'again' })).toMatchObject({ status: 200 });
+      expect(seen).toHaveLength(3);
+    },
+  );
+
+  test('what takes too long is answered by 504 and not sent again; where the app lists its path, it is', async () => {
+    handle = () => {};
+    expect(await ask('/slow')).toMatchObject({ status: 504 });
     expect(seen).toHaveLength(1);
+    handle = (_, res) => (seen.length === 2 ? undefined : res.end('fine'));
+    expect(await ask('/again')).toMatchObject({ status: 200 });
+    expect(seen).toHaveLength(3);
+  });
+
+  test('where the app lists a stream, nginx queues nothing for a client that does not read', async () => {
+    let taken = false;
+    handle = (_, res) => {
+      res.write(Buffer.alloc(32 << 20), () => {
+        taken = true;
+      });
+    };
+    for (const [path, queues] of [
+      ['/stream', false],
+      ['/other', true],
+    ] as const) {
+      taken = false;
+      const socket = connect(nginx.port, '127.0.0.1').pause();
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: here\r\n\r\n`);
+      if (queues) await waitFor(() => taken, 'the answer to be queued');
+      else await delay(1_500);
+      expect(taken).toBe(queues);
+      socket.destroy();
+    }
+  });
+
+  test.each([
+    ['HTTP/1.0 without a host', 'GET / HTTP/1.0\r\n\r\n', 'localhost'],
+    [
+      'a host with a port',
+      'GET / HTTP/1.1\r\nHost: Example.org:81\r\nConnection: close\r\n\r\n',
+      'Example.org:81',
+    ],
+    ['a host in brackets', 'GET / HTTP/1.1\r\nHost: [::1]:81\r\nConnection: close\r\n\r\n', '[::1]:81'],
+    [
+      'a host in the request line, which counts',
+      'GET http://shop.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+      'shop.example',
+    ],
+    ['no port', 'GET / HTTP/1.1\r\nHost: evil.example:80@shop\r\nConnection: close\r\n\r\n', 'evil.example'],
+  ])('%s: answered, and the app is told one host', async (_, bytes, host) => {
+    const socket = connect(nginx.port, '127.0.0.1');
+    let text = '';
+    socket.setEncoding('utf8').on('data', (part) => {
+      text += part;
+    });
+    socket.write(bytes);
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(text).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+    expect(seen[0]?.headers).toMatchObject({ host, 'x-forwarded-host': host });
   });
 
   test.each([
@@ -175,21 +246,20 @@ describe('in front of a server that tells what reaches it', () => {
     },
   );
 
-  test.each(['localhost:8080', '127.0.0.1:8080', 'name-8080.app.github.dev'])(
-    'a preview pane may show the page of %s',
-    async (host) => {
-      const { headers } = await ask('/', { Host: host });
-      expect(headers['content-security-policy']).toMatch(/frame-ancestors \*$/);
-    },
-  );
-
-  test.each(['app.github.dev.example.org', 'localhost.example.org', 'example.org'])(
-    'nobody else may frame the page of %s',
+  test.each(['localhost:8080', '127.0.0.1:8080', 'name-8080.app.github.dev', 'example.org'])(
+    'nobody else may frame the page, even if the client asks for %s',
     async (host) => {
       const { headers } = await ask('/', { Host: host });
       expect(headers['content-security-policy']).toMatch(/frame-ancestors 'self'$/);
     },
   );
+
+  test('in the dev container a preview pane may show the page', async () => {
+    const included = { frames: join(root, '.devcontainer/frames.conf') };
+    const nginx = await startNginx(upstream.address() as unknown as string, { included });
+    const { headers } = await request(nginx, '/');
+    expect(headers['content-security-policy']).toMatch(/frame-ancestors \*$/);
+  });
 
   test('a large answer is compressed, a small one is not', async () => {
     const large = JSON.stringify(upTo(1_000));
@@ -296,6 +366,21 @@ describe('in front of the app', () => {
     const id = headers['x-request-id'];
     await waitFor(() => nginx.accessLog().find(({ request_id }) => request_id === id), 'the line of nginx');
     expect(app.log().find(({ request_id }) => request_id === id)).toMatchObject({ msg: 'request failed' });
+  });
+
+  test('a request that kills its worker is answered 500 and given to no other; what was in flight beside it is', async () => {
+    const socketPath = join(temporaryDirectory(), 'app.sock');
+    const entry = join(copyWithTestService(), 'dist/main.js');
+    const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2' }, entry });
+    const nginx = await startNginx(socketPath);
+    const file = join(temporaryDirectory(), 'end');
+    const held = upTo(20).map(() => request(nginx, `/held?until=${file}`));
+    await waitFor(() => app.workers().length === 2, 'both workers');
+    expect(await request(nginx, '/fatal')).toMatchObject({ status: 500, body: 'Internal Server Error' });
+    await app.waitForLog(/is replaced/);
+    writeFileSync(file, '');
+    expect(new Set((await Promise.all(held)).map(({ status }) => status))).toEqual(new Set([200]));
+    expect(app.log().filter(({ msg }) => /is replaced/.test(msg))).toHaveLength(1);
   });
 
   test('workers that die and a reload under load: every request is answered, and rightly', async () => {

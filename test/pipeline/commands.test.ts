@@ -38,7 +38,7 @@ describe('on a machine without the tools', () => {
   });
 
   test('check goes without them, and says so; in CI it fails', () => {
-    const stdout = 'lint: skipped workflows, shell scripts and Dockerfile\n';
+    const stdout = 'lint: skipped workflows, shell scripts, Dockerfile and manifests\n';
     expect(run('lint.sh', ['--if-there'])).toMatchObject({ status: 0, stdout });
     expect(run('lint.sh', ['--if-there'], { CI: 'true' })).toMatchObject({ status: 1, stdout: '' });
   });

@@ -19,7 +19,7 @@ afterEach(() => {
 });
 
 /** An application on a small service of the tests' own, and all that can be seen of it. */
-async function serve(overrides: Partial<Service> = {}) {
+async function serve({ believes, ...overrides }: Partial<Service> & { believes?: () => boolean } = {}) {
   const ids: string[] = [];
   const errors: { error: Error & { status?: number }; ctx: Context | undefined }[] = [];
   const lines: { level: string; fields: object; message: string }[] = [];
@@ -27,6 +27,9 @@ async function serve(overrides: Partial<Service> = {}) {
   router.get('/', (ctx) => {
     ids.push(ctx.state.requestId);
     ctx.body = 'fine\n';
+  });
+  router.get('/client', (ctx) => {
+    ctx.body = { ip: ctx.ip, host: ctx.host, secure: ctx.secure };
   });
   router.post('/', (ctx) => {
     ctx.status = 201;
@@ -42,6 +45,7 @@ async function serve(overrides: Partial<Service> = {}) {
   const { koa, stopBeingReady } = createHttpApp(service, {
     metrics: new WorkerMetrics(),
     askMetrics: async () => 'numbers\n',
+    ...(believes && { believes }),
   });
   koa.on('error', (error, ctx) => errors.push({ error, ctx }));
   const write = (level: string) => (fields: object, message: string) =>
@@ -115,10 +119,13 @@ describe('request ids', () => {
     for (const id of ids) expect(id).toMatch(/^[0-9a-f]{32}$/);
   });
 
-  test('an id of 32 hexadecimal digits is what the service sees', async () => {
-    const { ask, ids } = await serve();
+  const believes = () => true;
+  const hex = fc.stringMatching(/^[0-9a-f]{32}$/);
+
+  test('an id of 32 hexadecimal digits is what the service sees, if who asks is believed', async () => {
+    const { ask, ids } = await serve({ believes });
     await fc.assert(
-      fc.asyncProperty(fc.stringMatching(/^[0-9a-f]{32}$/), async (id) => {
+      fc.asyncProperty(hex, async (id) => {
         const { status } = await ask('/', { headers: { 'X-Request-ID': id } });
         expect(status).toBe(200);
         expect(ids.at(-1)).toBe(id);
@@ -127,28 +134,58 @@ describe('request ids', () => {
     );
   });
 
-  test('any other id is refused, and the service does not hear of it', async () => {
-    const { ask, ids } = await serve();
+  test('a UUID, as other proxies send it, is the id that its digits are', async () => {
+    const { ask, ids } = await serve({ believes });
+    await ask('/', { headers: { 'X-Request-ID': '0B9D1F6A-7f1c-4e57-8c7e-1a2b3c4d5e6f' } });
+    expect(ids).toEqual(['0b9d1f6a7f1c4e578c7e1a2b3c4d5e6f']);
+  });
+
+  test('any other id is no mistake, and the request gets a new one', async () => {
+    const { ask, ids } = await serve({ believes });
     // What HTTP can carry in a header: visible ASCII and spaces; without an effect at its ends.
     const text = fc.oneof(
       fc.string().filter((given) => /^[ -~]*$/.test(given)),
-      fc.stringMatching(/^[0-9A-F]{32}$/).filter((given) => /[A-F]/.test(given)),
       fc.stringMatching(/^([0-9a-f]{31}|[0-9a-f]{33})$/),
+      hex.map((id) => `${id}, ${id}`),
     );
-    const others = text.filter((given) => !/^[0-9a-f]{32}$/.test(given.trim()));
     await fc.assert(
-      fc.asyncProperty(others, async (id) => {
-        expect((await ask('/', { headers: { 'X-Request-ID': id } })).status).toBe(400);
+      fc.asyncProperty(text, async (id) => {
+        expect((await ask('/', { headers: { 'X-Request-ID': id } })).status).toBe(200);
       }),
       { numRuns: 50 },
     );
-    expect(ids).toEqual([]);
+    expect(new Set(ids).size).toBe(ids.length);
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{32}$/);
   });
 
-  test('two ids are one too many', async () => {
+  test('the id of who is not believed is ignored, whatever it is, by probes as well', async () => {
+    const { ask, ids } = await serve();
+    const headers = { 'X-Request-ID': 'd'.repeat(32) };
+    for (const path of ['/', '/', '/livez', '/readyz']) {
+      expect(await ask(path, { headers })).toMatchObject({ status: 200 });
+    }
+    expect(new Set([...ids, headers['X-Request-ID']]).size).toBe(3);
+  });
+});
+
+describe('what a proxy says of the client', () => {
+  const headers = {
+    Host: 'inside',
+    'X-Forwarded-For': '6.6.6.6, 203.0.113.9',
+    'X-Forwarded-Host': 'example.org',
+    'X-Forwarded-Proto': 'https',
+  };
+
+  test('is true of one that is believed; what the client wrote before it is not', async () => {
+    const { ask } = await serve({ believes: () => true });
+    const { body } = await ask('/client', { headers });
+    expect(JSON.parse(body)).toEqual({ ip: '203.0.113.9', host: 'example.org', secure: true });
+  });
+
+  test('is ignored of anybody else', async () => {
     const { ask } = await serve();
-    const id = 'a'.repeat(32);
-    expect((await ask('/', { headers: { 'X-Request-ID': `${id}, ${id}` } })).status).toBe(400);
+    const { body } = await ask('/client', { headers });
+    expect(JSON.parse(body)).toEqual({ ip: '127.0.0.1', host: 'inside', secure: false });
   });
 });
 
@@ -193,7 +230,7 @@ describe('failures', () => {
   });
 
   test('each failed request is one error event and one line, with the id of the request', async () => {
-    const { ask, errors, lines } = await serve();
+    const { ask, errors, lines } = await serve({ believes: () => true });
     const id = 'b'.repeat(32);
     await ask('/broken?from=here', { headers: { 'X-Request-ID': id } });
     expect(errors).toHaveLength(1);
@@ -215,7 +252,6 @@ describe('failures', () => {
   test("what was the client's mistake is not logged", async () => {
     const { ask, lines } = await serve();
     await ask('/refused');
-    await ask('/', { headers: { 'X-Request-ID': 'nonsense' } });
     await ask('/missing');
     expect(lines).toEqual([]);
   });
@@ -255,7 +291,8 @@ describe('probes', () => {
 
   test('a service that is not ready is alive', async () => {
     const { ask } = await serve({ ready: away });
-    expect(await ask('/livez')).toMatchObject({ status: 200, body: 'alive\n' });
+    const fresh = { 'cache-control': 'no-store' };
+    expect(await ask('/livez')).toMatchObject({ status: 200, body: 'alive\n', headers: fresh });
     expect(await ask('/readyz')).toMatchObject({ status: 503, body: 'not ready' });
   });
 

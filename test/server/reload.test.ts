@@ -36,7 +36,7 @@ test.each([
 });
 
 test('SIGHUP while the workers start leads to as many workers, and no failure', async () => {
-  const app = await spawnApp({ env: { WEB_CONCURRENCY: '2' } });
+  const app = await spawnApp({ env: { WEB_CONCURRENCY: '2' }, backed: true });
   await waitFor(() => app.workers().length === 2, 'the first workers');
   app.kill('SIGHUP');
   app.kill('SIGHUP');

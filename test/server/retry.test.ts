@@ -274,6 +274,17 @@ describe('batch', () => {
     expect(outcome).toMatchObject(refusal);
   });
 
+  test('an id that comes again after it was given up is answered, whenever the hanging commit ends', async () => {
+    const { enter } = createOffice([{ done: true, answered: true, milliseconds: 4_000 }]);
+    const add = createQueue(enter);
+    const first = add('again').catch((error) => error);
+    await jest.advanceTimersByTimeAsync(3_000);
+    expect(await first).toBeInstanceOf(Unavailable);
+    const second = add('again');
+    await jest.advanceTimersByTimeAsync(2_000);
+    expect(await second).toBe(1);
+  });
+
   test('what is away is left alone once nobody waits', async () => {
     const commit = jest.fn(fail);
     createQueue(commit)('only').catch(() => {});

@@ -83,7 +83,7 @@ test('a worker that is stuck is killed after WORKER_TIMEOUT and replaced; one th
 });
 
 test('a primary that was paused blames no worker for it', async () => {
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2', WORKER_TIMEOUT: '1' } });
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2', WORKER_TIMEOUT: '1' }, backed: true });
   const before = app.workers();
   const begin = performance.now();
   app.kill('SIGSTOP');

@@ -49,8 +49,7 @@ export interface AppOptions {
 
 /** The forked app as `npm start` runs it; resolves when all its workers listen. */
 export async function startApp(options: AppOptions = {}): Promise<App> {
-  const backing = options.backed ? await startBacking() : {};
-  const app = await spawnApp({ ...options, env: { ...backing, ...options.env } });
+  const app = await spawnApp(options);
   const failed = app.exited.then(({ code, signal }) => {
     throw new Error(`the app ended (${signal ?? code}) before it served:\n${app.output()}`);
   });
@@ -62,6 +61,7 @@ export async function startApp(options: AppOptions = {}): Promise<App> {
 /** The same, without waiting. */
 export async function spawnApp(options: AppOptions = {}): Promise<App> {
   const listen = options.env?.LISTEN || String(await freePort());
+  const backing = options.backed ? await startBacking() : {};
   const primary = startProcess(
     process.execPath,
     ['--enable-source-maps', ...(options.nodeArguments ?? []), options.entry ?? join(root, 'dist/main.js')],
@@ -70,6 +70,7 @@ export async function spawnApp(options: AppOptions = {}): Promise<App> {
       env: {
         PATH: process.env.PATH,
         NODE_V8_COVERAGE: process.env.COVERAGE_OF_PROCESSES && join(root, process.env.COVERAGE_OF_PROCESSES),
+        ...backing,
         ...options.env,
         LISTEN: listen,
       },

@@ -27,6 +27,9 @@ export interface Nginx extends Running {
   accessLog(): Record<string, string>[];
 }
 
+const includes = { app: join(root, 'src/app/*.conf'), frames: '', proxies: '' };
+type Included = keyof typeof includes;
+
 /**
  * deploy/nginx.conf as it is, but for where it listens, where the app is, and where it writes.
  *
@@ -38,6 +41,10 @@ export function writeNginxConfiguration(to: {
   directory: string;
   /** src/app/static by default. */
   files?: string;
+  /** Lines of the access log wait in memory, as in the image. By default a test reads a line as soon as its answer is there. */
+  buffered?: boolean;
+  /** Files that nginx includes, by the name of their folder below /etc/nginx; by default those of src/app alone. */
+  included?: Partial<Record<Included, string>>;
 }): string {
   let text = readFileSync(join(root, 'deploy/nginx.conf'), 'utf8');
   function replace(what: string, times: number, by: string): void {
@@ -56,7 +63,12 @@ export function writeNginxConfiguration(to: {
   replace('root /srv/static;', 1, `root ${to.files ?? join(root, 'src/app/static')};`);
   // Node's pipes are sockets, which cannot be opened by their names in /dev.
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
+  if (!to.buffered) replace(' buffer=64k flush=1s;', 1, ';');
   replace(' /tmp/nginx', 7, ` ${to.directory}/nginx`);
+  for (const [name, usual] of Object.entries(includes)) {
+    const path = to.included?.[name as Included] ?? usual;
+    replace(`/etc/nginx/${name}/*.conf`, 1, path || `${to.directory}/none/*.conf`);
+  }
   const file = join(to.directory, 'nginx.conf');
   writeFileSync(file, text);
   return file;
@@ -68,7 +80,11 @@ export function writeNginxConfiguration(to: {
  */
 export async function startNginx(
   socketPath: string,
-  options: { port?: number; files?: string; entryPoint?: boolean } = {},
+  options: Partial<
+    Pick<Parameters<typeof writeNginxConfiguration>[0], 'port' | 'files' | 'included' | 'buffered'>
+  > & {
+    entryPoint?: boolean;
+  } = {},
 ): Promise<Nginx> {
   const directory = temporaryDirectory();
   const port = options.port ?? (await freePort());

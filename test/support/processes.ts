@@ -3,7 +3,7 @@
  * into an afterEach.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -101,19 +101,22 @@ export function startScript(
 
 /** The ids of the processes whose parent is the given one. */
 export function childrenOf(parent: number): number[] {
-  const table = existsSync('/proc/self/stat')
-    ? readdirSync('/proc')
-        .filter((name) => /^\d+$/.test(name))
-        .map((pid) => [Number(pid), Number(statOf(pid)?.[1])])
-    : execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' })
-        .trim()
-        .split('\n')
-        .map((line) => line.trim().split(/\s+/).map(Number));
-  return table.flatMap(([pid, ppid]) => (ppid === parent ? [pid as number] : []));
+  const children = `/proc/${parent}/task/${parent}/children`; // the main thread forks all of Node's and nginx' children
+  if (existsSync('/proc/self/task')) {
+    try {
+      return readFileSync(children, 'utf8').trim().split(' ').filter(Boolean).map(Number);
+    } catch {
+      return []; // it has ended
+    }
+  }
+  const table = execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' }).trim().split('\n');
+  return table
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .flatMap(([pid, ppid]) => (ppid === parent ? [pid as number] : []));
 }
 
 /** What follows the name in /proc/PID/stat: the state, the parent, … */
-function statOf(pid: number | string): string[] | undefined {
+export function statOf(pid: number | string): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -29,6 +29,11 @@ export async function openService({ log, config }: Context): Promise<Service> {
     ctx.body = `${(config as { greeting?: string }).greeting}\n`;
   });
 
+  // What a proxy has told of the client.
+  router.get('/told', (ctx) => {
+    ctx.body = { id: ctx.state.requestId, ip: ctx.ip };
+  });
+
   // Is answered when there is such a file.
   router.get('/held', async (ctx) => {
     const file = String(ctx.query.until);
@@ -44,6 +49,14 @@ export async function openService({ log, config }: Context): Promise<Service> {
     if (draining) ctx.res.end();
     else streams.add(ctx.res);
     ctx.res.once('close', () => streams.delete(ctx.res));
+  });
+
+  // Kills its worker.
+  router.get('/fatal', async () => {
+    setTimeout(() => {
+      throw new Error('nobody catches this');
+    });
+    await new Promise(() => {});
   });
 
   router.get('/broken', () => {

@@ -8,8 +8,10 @@ import { type App, startApp } from '../../support/app.ts';
 import { stopAll } from '../../support/processes.ts';
 import { freePort, request } from '../../support/requests.ts';
 import { waitFor } from '../../support/wait.ts';
+import { measureNumbering } from './numbering.ts';
 import { type Bar, type Point, plot } from './plot.ts';
 import {
+  processorTimes,
   type Stack,
   startBareNode,
   startCeiling,
@@ -98,12 +100,22 @@ test(
   async () => {
     const results = new Map<Stack, Round[]>(stacks.map((stack) => [stack, []]));
     const commands = new Map<Stack, number>();
+    const costs = new Map<Stack, Record<string, number>[]>(stacks.map((stack) => [stack, []]));
     for (const stack of stacks) await visit(stack.port, connections, 2); // warm
     for (let round = 0; round < rounds; round++) {
       for (const stack of stacks) {
         const before = await commandsOf(stack);
+        const timesBefore = processorTimes(stack);
         const result = await visit(stack.port, connections, seconds);
         results.get(stack)?.push(result);
+        const times = Object.entries(processorTimes(stack));
+        costs
+          .get(stack)
+          ?.push(
+            Object.fromEntries(
+              times.map(([part, time]) => [part, (time - (timesBefore[part] ?? 0)) / result.visits]),
+            ),
+          );
         commands.set(stack, ((await commandsOf(stack)) - before) / result.visits);
       }
     }
@@ -142,6 +154,7 @@ test(
       ];
       say(`| ${cells.join(' | ')} |`);
     }
+    sayCosts((stack, part) => median((costs.get(stack) ?? []).map((round) => round[part] ?? 0)));
     bars = stacks.map((stack) => ({
       name: stack.name,
       perSecond: medianOf(stack, (round) => round.perSecond),
@@ -150,6 +163,23 @@ test(
   },
   20 * minute,
 );
+
+/** What a visit costs, and of it the way to Redis: all that the same app without Redis does not spend. */
+function sayCosts(costOf: (stack: Stack, part: string) => number): void {
+  const [ours, without, koa] = stacks as [Stack, Stack, Stack];
+  say();
+  say('Processor time a visit, in microseconds, medians:');
+  say();
+  say('| stack | app | nginx | Redis |');
+  say('| --- | ---: | ---: | ---: |');
+  for (const stack of [ours, without, koa]) {
+    const cells = ['app', 'nginx', 'redis'].map((part) => number(costOf(stack, part), 1));
+    say(`| ${stack.name} | ${cells.join(' | ')} |`);
+  }
+  const way = costOf(ours, 'app') - costOf(without, 'app') + costOf(ours, 'redis');
+  say();
+  say(`The way to Redis takes ${number(way, 1)} µs a visit, Redis' own included (aim: at most 14).`);
+}
 
 test(
   'as load grows a visit costs fewer commands to Redis',
@@ -175,19 +205,46 @@ test(
 test(
   'latency at half load',
   async () => {
-    const [{ port }] = stacks as [Stack];
+    const [ours, , koa] = stacks as [Stack, Stack, Stack];
     const rate = Math.round((bars[0]?.perSecond ?? 2_000) / 2);
-    const load = startLoad({
-      ...{ to: { port }, request: { path: '/', headers: {} } },
-      ...{ busy: connections, pausing: 0, rate, requests: rate * 2 * seconds },
-    });
-    const { p50, p99, max, ok, sent } = await load.ended;
+    const p99s = new Map<Stack, number>();
+    for (const { stack, name } of [
+      { stack: ours, name: 'this stack' },
+      { stack: koa, name: 'Koa alone' },
+    ]) {
+      const load = startLoad({
+        ...{ to: { port: stack.port }, request: { path: '/', headers: {} } },
+        ...{ busy: connections, pausing: 0, rate, requests: rate * 2 * seconds },
+      });
+      const { p50, p99, max, ok, sent } = await load.ended;
+      p99s.set(stack, p99);
+      say();
+      say(
+        `${number(rate)} visits a second, half of this stack's speed, to ${name}: p50 ${number(p50, 1)}, ` +
+          `p99 ${number(p99, 1)}, max ${number(max, 1)} ms.`,
+      );
+      expect(ok).toBe(sent);
+    }
+    const ratio = (p99s.get(ours) as number) / (p99s.get(koa) as number);
+    say(`This stack's p99 is ${number(ratio, 2)} × Koa's (aim: at most 2).`);
+  },
+  5 * minute,
+);
+
+test(
+  'what one Redis numbers',
+  async () => {
     say();
-    say(
-      `At half of its speed, ${number(rate)} visits a second: p50 ${number(p50, 1)}, p99 ${number(p99, 1)}, ` +
-        `max ${number(max, 1)} ms.`,
-    );
-    expect(ok).toBe(sent);
+    say('## What one Redis numbers');
+    say();
+    say('Eight connections, each with one batch under way, and this file as their only client.');
+    say();
+    say("| ids in a batch | ids a second | µs of Redis' processor time an id |");
+    say('| ---: | ---: | ---: |');
+    for (const size of [1, 10, 100, 1_000]) {
+      const { perSecond, cost } = await measureNumbering(size, seconds);
+      say(`| ${number(size)} | ${number(perSecond)} | ${number(cost, 2)} |`);
+    }
   },
   5 * minute,
 );

@@ -39,6 +39,7 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run upgrade v1.2.0': ['test/template/life/upgrade.test.ts', "upgrade(['v"],
   'npm run test:containers': [steps, 'npm run test:containers'],
   'npm run test:pipeline': [workflow, 'run: npm run test:pipeline\n'],
+  'npm run test:cluster': ['.github/workflows/cluster.yml', 'run: npm run test:cluster\n'],
   'npm run test:faults': [workflow, 'run: npm run test:faults\n'],
   'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder .\n'],
   'docker compose up --wait': ['test/containers/stack.test.ts', "['up', '--detach', '--wait', '--no-build']"],

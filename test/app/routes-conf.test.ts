@@ -1,0 +1,74 @@
+import { EventEmitter } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect, test } from '@jest/globals';
+import { openPrimary } from '../../src/app/primary.ts';
+import { type Channel, type Context, openService } from '../../src/app/service.ts';
+import { createHttpApp } from '../../src/server/http-app.ts';
+import { WorkerMetrics } from '../../src/server/metrics.ts';
+import { batch, retry } from '../../src/server/retry.ts';
+
+const listed = readFileSync('src/app/routes.conf', 'utf8')
+  .split('\n')
+  .map((line) => /^location = (\S+) \{ (.*) \}/.exec(line))
+  .flatMap((match) => (match ? [{ path: match[1] as string, directives: match[2] as string }] : []));
+
+/** The service with the count in memory, and its primary in this same process. */
+function open() {
+  const write = () => {};
+  const config = { dashboard: true } as object as Context['config'];
+  const log = { debug: write, info: write, warn: write, error: write, fatal: write };
+  const deduplicationWindow = 30_000;
+  const [worker, primary] = [new EventEmitter(), new EventEmitter()];
+  const channel = (own: EventEmitter, other: EventEmitter): Channel => ({
+    on: (event, listener) => own.on(event, listener),
+    send: (message) => setImmediate(() => other.emit('message', message)) !== undefined,
+    connected: true,
+  });
+  openPrimary({ config, log, deduplicationWindow })(channel(primary, worker));
+  const metrics = new WorkerMetrics();
+  const context = { config, log, metrics, retry, batch, deduplicationWindow };
+  return openService({ ...context, primary: channel(worker, primary) });
+}
+
+/** The content type of an answer whose head comes within a second. */
+function typeOf(port: number, path: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const asking = request({ port, path, headers: { Accept: 'text/event-stream' } }, ({ headers }) => {
+      resolve(headers['content-type']);
+      asking.destroy();
+    });
+    asking.on('error', () => resolve(undefined));
+    setTimeout(() => asking.destroy(), 1_000).unref();
+    asking.end();
+  });
+}
+
+test('src/app/routes.conf lists paths that the service has, and each of its streams as one', async () => {
+  const service = await open();
+  const routes = service.router.stack.flatMap(({ path, methods }) =>
+    methods.includes('GET') && typeof path === 'string' ? [path] : [],
+  );
+  const { koa } = createHttpApp(service);
+  koa.silent = true;
+  const server = createServer(koa.callback());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const types = await Promise.all(routes.map((path) => typeOf(port, path)));
+  service.drain();
+  server.closeAllConnections();
+  server.close();
+  await service.close();
+
+  expect(listed.length).toBeGreaterThan(0);
+  for (const { path, directives } of listed) {
+    expect(routes).toContain(path);
+    expect(directives).toMatch(/proxy_pass http:\/\/app;$/);
+  }
+  const streams = routes.filter((_, i) => types[i] === 'text/event-stream');
+  const unbuffered = listed.filter(({ directives }) => /\bproxy_buffering off;/.test(directives));
+  expect(unbuffered.map(({ path }) => path).sort()).toEqual(streams.sort());
+  const again = listed.filter(({ directives }) => /proxy_next_upstream .*timeout/.test(directives));
+  expect(again.map(({ path }) => path)).toEqual(['/']); // what takes effect once: visits
+});

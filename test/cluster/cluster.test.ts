@@ -1,0 +1,184 @@
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { stopAll } from '../support/processes.ts';
+import { delay, waitFor } from '../support/wait.ts';
+import { type Cluster, startCluster, tryStuckRollout, tryUnderLoad } from './cluster.ts';
+import { renderStranger, startStrangers, tryPort } from './strangers.ts';
+
+const minute = 60_000;
+let cluster: Cluster;
+
+beforeAll(async () => {
+  cluster = await startCluster();
+}, 4 * minute);
+afterAll(stopAll, 3 * minute);
+
+test(
+  '1: an empty cluster serves after one apply; the next one changes nothing',
+  async () => {
+    expect(await cluster.form()).toMatch(/./);
+    const before = await generations();
+    await cluster.kubectl('apply', '--kustomize', cluster.directory);
+    expect(await generations()).toEqual(before);
+    expect(await cluster.attempt(['diff', '--kustomize', cluster.directory])).toEqual({
+      code: 0,
+      output: '',
+    });
+  },
+  minute,
+);
+
+/** Kubernetes counts up when what is wanted of a thing changes. */
+const generations = () =>
+  cluster.kubectl(
+    'get',
+    'all,networkpolicies,poddisruptionbudgets',
+    '--output',
+    'jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation}{"\\n"}{end}',
+  );
+
+test(
+  '2: a new version takes over without failing a request, and so does the next',
+  async () => {
+    await cluster.scale(2);
+    await tryUnderLoad(cluster, '2 rollout', 'new version × 2, of 2 pods', async () => {
+      for (const version of ['two', 'three']) {
+        await cluster.kubectl('set', 'env', 'deployment/service', '--containers=app', `VERSION=${version}`);
+        await cluster.settle();
+      }
+    });
+  },
+  5 * minute,
+);
+
+test(
+  '2: an image that does not start gets no traffic, its rollout fails in time, and it can be undone',
+  async () => {
+    await tryStuckRollout(cluster, '2 broken', 'image that does not start', [
+      ...['set', 'image', 'deployment/service', 'app=redis:local'],
+    ]);
+  },
+  5 * minute,
+);
+
+test(
+  '3: pods that are deleted or evicted have answered everything, and the budget lets one go at a time',
+  async () => {
+    await tryUnderLoad(
+      cluster,
+      '3 evicted',
+      'each of 2 pods deleted, then both evicted at once',
+      async () => {
+        for (const { name } of await cluster.pods()) {
+          await cluster.kubectl('delete', 'pod', name);
+          await cluster.settle();
+        }
+        const refused: string[] = [];
+        await Promise.all(
+          (await cluster.pods()).map(({ name }) =>
+            waitFor(async () => {
+              const { code, output } = await evict(name);
+              if (code !== 0) refused.push(output);
+              return code === 0;
+            }, `${name} to be evicted`),
+          ),
+        );
+        expect(refused.length).toBeGreaterThan(0); // both at once were too many
+        for (const output of refused) expect(output).toContain('disruption budget');
+        return `evictions refused: ${refused.length}`;
+      },
+    );
+  },
+  5 * minute,
+);
+
+function evict(name: string) {
+  const path = `/api/v1/namespaces/${cluster.namespace}/pods/${name}/eviction`;
+  const eviction = { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name } };
+  return cluster.attempt(['create', '--raw', path, '--filename', '-'], JSON.stringify(eviction));
+}
+
+test(
+  '4: pods come and go, 1 → 4 → 1, and answer as one service; each gets its share',
+  async () => {
+    await cluster.scale(1);
+    await tryUnderLoad(cluster, '4 scaled', '1 → 4 → 1 pods', async () => {
+      await cluster.scale(4);
+      await delay(6_000);
+      const shares = await Promise.all(
+        (await cluster.pods()).map(async ({ name }) => {
+          const log = await cluster.kubectl('logs', name, '--container=nginx', '--since=5s');
+          return log.split('\n').length;
+        }),
+      );
+      const average = shares.reduce((sum, share) => sum + share, 0) / shares.length;
+      expect({ shares, least: Math.min(...shares) > average / 4 }).toEqual({ shares, least: true });
+      await cluster.scale(1);
+      return `requests of 5 s by pod: ${shares.join(', ')}`;
+    });
+  },
+  5 * minute,
+);
+
+test(
+  '7: a pod that is privileged, root or may gain rights is refused',
+  async () => {
+    const dryRun = ['create', '--dry-run=server', '--filename', '-'];
+    expect(await cluster.attempt(dryRun, renderStranger('restricted'))).toMatchObject({ code: 0 });
+    for (const security of [
+      { privileged: true, allowPrivilegeEscalation: true },
+      { runAsNonRoot: false, runAsUser: 0 },
+      { capabilities: { add: ['NET_ADMIN'] } },
+      { seccompProfile: { type: 'Unconfined' } },
+    ]) {
+      const { code, output } = await cluster.attempt(dryRun, renderStranger('refused', security));
+      expect({ security, code, output }).toEqual({
+        security,
+        code: 1,
+        output: expect.stringContaining('violates PodSecurity'),
+      });
+    }
+  },
+  minute,
+);
+
+const testWherePoliciesHold = process.env.CLUSTER_POLICIES === 'hold' ? test : test.skip;
+
+testWherePoliciesHold(
+  '7: a stranger reaches nginx and nothing else, and the service reaches no stranger',
+  async () => {
+    const strangers = await startStrangers();
+    const ports = await listPorts();
+    expect(ports.length).toBeGreaterThan(1);
+    const reached = await Promise.all(
+      ports.map(async ({ label, address, port }) =>
+        (await strangers.reaches(address, port)) ? [label] : [],
+      ),
+    );
+    expect(new Set(reached.flat())).toEqual(new Set(['service http']));
+    const [pod] = await cluster.pods();
+    const out = await cluster.attempt([
+      'exec',
+      String(pod?.name),
+      '--container=nginx',
+      '--',
+      ...tryPort(strangers.address, 8080),
+    ]);
+    expect(out.code).not.toBe(0);
+  },
+  2 * minute,
+);
+
+/** Every port of every pod in the namespace. */
+async function listPorts(): Promise<{ label: string; address: string; port: number }[]> {
+  const { items } = JSON.parse(await cluster.kubectl('get', 'pods', '--output', 'json'));
+  // biome-ignore lint/suspicious/noExplicitAny: what the API says of pods
+  return items.flatMap(({ metadata, spec, status }: any) =>
+    spec.containers.flatMap(({ ports = [] }: { ports?: { name: string; containerPort: number }[] }) =>
+      ports.map(({ name, containerPort }) => ({
+        label: `${metadata.labels['app.kubernetes.io/name']} ${name}`,
+        address: status.podIP,
+        port: containerPort,
+      })),
+    ),
+  );
+}
