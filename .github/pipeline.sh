@@ -168,7 +168,7 @@ verify() { # REFERENCE: this workflow of main has built it from this commit, on 
 }
 
 publish() { # IMAGES: what `index` has pushed. All is looked at and verified before the first tag is put
-  local image reference there newest tag=sha-$COMMIT tags
+  local image reference there newest tag=sha-$COMMIT tags references='{}'
   for image in $images; do
     reference=$(of "$image" "${IMAGES:?}")
     verify "$reference"
@@ -177,6 +177,7 @@ publish() { # IMAGES: what `index` has pushed. All is looked at and verified bef
       [ "${FIRST:-}" != true ] || die "$(name "$image"):sha-$COMMIT is there already, and this run has not built it"
       tag=sha-$COMMIT-${GITHUB_RUN_ID:-0}-${GITHUB_RUN_ATTEMPT:-1} # built again: the first one keeps its tag
     fi
+    references=$(add "$image" "$(name "$image")@${reference#*@}" <<<"$references")
   done
   tags="$tag edge"
   # `edge` never goes back: a run that was overtaken by a newer commit's leaves it alone
@@ -186,6 +187,7 @@ publish() { # IMAGES: what `index` has pushed. All is looked at and verified bef
     tags=$tag
   fi
   put "$tags" "$IMAGES"
+  output "images=$references"
 }
 
 put() { # TAGS IMAGES
@@ -235,6 +237,29 @@ release() { # All is looked at and verified before the first tag is put: a failu
   done
   tags=$(version_tags "$version")
   put "$tags" "$references"
+  output "images=$references"
+}
+
+# For deploy/deploy: the commit of the images, what they are called together, and the reference of each. VERSION is a tag
+# of theirs; without it they are those of IMAGES.
+verified() { # IMAGE...
+  local image reference references=() digest
+  for image; do
+    if [ -n "${VERSION:-}" ]; then
+      digest=$(digest "$(name "$image"):$VERSION")
+      [ -n "$digest" ] || die "no image $(name "$image"):$VERSION"
+      reference=$(name "$image")@$digest
+    else
+      reference=$(of "$image" "${IMAGES:?or a version: which images}")
+    fi
+    references+=("$reference")
+  done
+  COMMIT=$(revision "${references[0]}")
+  for reference in "${references[@]}"; do
+    [ "$(revision "$reference")" = "$COMMIT" ] || die "$reference is not of the commit $COMMIT, as ${references[0]} is"
+    verify "$reference" >&2
+  done
+  printf '%s\n' "$COMMIT" "$(tr . - <<<"${app##*/}")" "${references[@]}"
 }
 
 version_tags() { # X.Y, X and latest name the highest version of theirs; a pre-release is named by its own tag alone
@@ -257,9 +282,9 @@ is_highest() { # VERSION LINE: no higher version of that line is released. A tag
 
 verdict() { # RESULTS: a job and its result a line. What this event must have run has to be green, nothing may be red.
   case $GITHUB_REF,$EVENT in
-    refs/tags/*) judge 'gate release' ;;
+    refs/tags/*) judge 'gate release' && target production ;;
     *,schedule) judge 'test lint devcontainer push image index publish audit long' ;;
-    refs/heads/main,*) judge 'test lint devcontainer push image index publish' ;;
+    refs/heads/main,*) judge 'test lint devcontainer push image index publish' && target staging ;;
     *) judge 'test lint devcontainer image' ;;
   esac
 }
@@ -281,6 +306,12 @@ judge() { # REQUIRED [JUDGED]: of the jobs that are judged, by default all, none
   return $red
 }
 
+target() { # JOB: where all is green and it was skipped, it has nowhere to go
+  if grep -q "^ *$1 skipped" <<<"$RESULTS"; then
+    say "- $1: there is no target. To deploy, set the repository's variable $(upper "$1"): docs/deploy.md"
+  fi
+}
+
 close() { # the dev containers of this folder, whatever a failed step left open
   docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs -r docker rm --force --volumes
   docker compose down --volumes --remove-orphans --timeout 1
@@ -288,6 +319,6 @@ close() { # the dev containers of this folder, whatever a failed step left open
 
 step=${1:-}
 case $step in
-  start | share | login | push | suite | gate | index | subjects | sbom | publish | await | release | verdict | close) "$@" ;;
-  *) die 'steps: start share login push suite gate index subjects sbom publish await release verdict close' ;;
+  start | share | login | push | suite | gate | index | subjects | sbom | publish | await | release | verified | verdict | close) "$@" ;;
+  *) die 'steps: start share login push suite gate index subjects sbom publish await release verified verdict close' ;;
 esac

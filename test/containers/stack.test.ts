@@ -192,6 +192,46 @@ scenario(
   },
 );
 
+scenario('an app that crashes again and again is replaced by one that does not', async () => {
+  const image = await inspect(await stack.container('app'), '.Config.Image');
+  const crashing = await deriveImage('crashing', `FROM ${image}\nCMD ["sh", "-c", "sleep 1; exit 1"]\n`);
+  await stack.compose(['up', '--detach', '--no-build', '--no-deps', 'app'], { APP_IMAGE: crashing });
+  await waitFor(
+    async () => (await inspect<number>(await stack.container('app'), '.RestartCount')) > 1,
+    'it to crash',
+    30_000,
+  );
+  expect(await rollout(image)).toMatchObject({ code: 0 });
+  expect(await inspect(await stack.container('app'), '.Config.Image')).toBe(image);
+  await waitFor(() => stack.ask(), 'an answer', 10_000);
+});
+
+scenario('what a roll-out that was cut off has stopped does not come back', async () => {
+  const image = await inspect(await stack.container('app'), '.Config.Image');
+  const next = await deriveImage('after-a-cut', `FROM ${image}\nLABEL version=next\n`);
+  await stack.compose(
+    ['up', '--detach', '--wait', '--no-build', '--no-deps', '--no-recreate', '--scale', 'app=2', 'app'],
+    { APP_IMAGE: image },
+  );
+  const [stopped = ''] = (await stack.compose(['ps', '--quiet', 'app'])).split('\n');
+  await docker('stop', stopped);
+  expect(await rollout(next)).toMatchObject({ code: 0 });
+  expect(await inspect(await stack.container('app'), '.Config.Image')).toBe(next);
+});
+
+scenario('the first start builds nothing: where no registry answers, nothing starts', async () => {
+  const first = await prepareStack(cloneRepository('First'));
+  const images = Object.fromEntries(
+    services.map((each) => [`${each.toUpperCase()}_IMAGE`, 'localhost:1/a:1.2.3']),
+  );
+  const { code } = await attempt('deploy/rollout', [], {
+    cwd: first.directory,
+    env: { ...first.environment, ...images },
+  });
+  expect(code).not.toBe(0);
+  expect(await first.compose(['ps', '--all', '--quiet'])).toBe('');
+});
+
 scenario('an image that does not start is not rolled out, and costs no request', async () => {
   const image = await inspect(await stack.container('app'), '.Config.Image');
   const broken = await deriveImage('silent', `FROM ${image}\nCMD ["sleep", "600"]\n`);

@@ -1,6 +1,6 @@
 /**
- * The table of the fault battery: each test adds its row, and at the end jest prints the whole (its globalTeardown)
- * and leaves it in coverage/faults.md.
+ * The table of a battery: each test adds its row, and at the end jest prints the whole (its globalTeardown) and leaves
+ * it in coverage/TABLE.md, by default faults.md.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Verdict } from '../support/history.ts';

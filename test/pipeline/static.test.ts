@@ -20,7 +20,7 @@ const jobs = Object.entries(workflow.jobs);
 const text = read('.github/workflows/pipeline.yml');
 
 test('every action of every workflow is pinned by its commit, with the version that it is', () => {
-  for (const name of ['pipeline', 'security']) {
+  for (const name of ['pipeline', 'deploy', 'security']) {
     const lines = read(`.github/workflows/${name}.yml`).split('\n');
     const uses = lines.filter((line) => /\buses:/.test(line));
     expect(uses.length).toBeGreaterThan(0);
@@ -86,7 +86,7 @@ test('every checkout forgets its credentials', () => {
   }
 });
 
-test.each(['pipeline', 'security'])('every job of the workflow %s is bounded in time', (name) => {
+test.each(['pipeline', 'deploy', 'security'])('every job of the workflow %s is bounded in time', (name) => {
   for (const job of Object.values(readWorkflow(name).jobs)) {
     expect(job['timeout-minutes']).toBeGreaterThan(0);
     expect(job['timeout-minutes']).toBeLessThanOrEqual(60);
@@ -98,6 +98,7 @@ test('a job may do what is written here and no more, and each write has its reas
   expect(workflow.permissions).toEqual({});
   const readsCandidates = { ...contents, packages: 'read' };
   const writes = { ...contents, packages: 'write' };
+  const deploys = { ...contents, packages: 'read', attestations: 'read' };
   expect(Object.fromEntries(jobs.map(([name, job]) => [name, job.permissions]))).toEqual({
     test: contents,
     lint: contents,
@@ -108,7 +109,9 @@ test('a job may do what is written here and no more, and each write has its reas
     attest: { ...readsCandidates, 'id-token': 'write', attestations: 'write' },
     publish: { ...writes, attestations: 'read' },
     gate: readsCandidates,
+    staging: deploys,
     release: { ...writes, attestations: 'read' },
+    production: deploys,
     audit: contents,
     long: contents,
     pipeline: contents,
@@ -133,9 +136,73 @@ test('where a token can write, no package of npm runs: the checkout, Docker and 
   }
 });
 
+const deploying = ['staging', 'production'];
+
+describe('a deployment', () => {
+  const byHand = readWorkflow('deploy');
+  const all = [...deploying.map((name) => workflow.jobs[name]), byHand.jobs.deploy];
+
+  test('runs where no package of npm runs: the checkout, the login and the one script', () => {
+    expect(all).toHaveLength(3);
+    for (const job of all)
+      expect(job?.steps.map(({ uses, run }) => uses?.split('@')[0] ?? run)).toEqual([
+        'actions/checkout',
+        '.github/pipeline.sh login',
+        'deploy/deploy',
+      ]);
+    for (const file of ['deploy/deploy', 'deploy/rollout'])
+      expect(read(file)).not.toMatch(/\b(npm|npx|python3?|pip)\b/);
+  });
+
+  test('waits for another one to the same environment, and is never cancelled', () => {
+    for (const job of all)
+      expect(job?.concurrency).toEqual({ group: `deploy-${job?.environment}`, 'cancel-in-progress': false });
+  });
+
+  test('may do and gets by hand what it may do and gets by itself, but the version', () => {
+    const [staging, production, hand] = all.map((job) => {
+      const { TARGET, IMAGES, VERSION, PORT, ...env } = job?.steps.at(-1)?.env ?? {};
+      return { ...env, permissions: job?.permissions };
+    });
+    expect(production).toEqual(staging);
+    expect(hand).toEqual(staging);
+    expect(byHand.permissions).toEqual({});
+  });
+
+  test('is skipped, and all is green, where there is no target', () => {
+    for (const [event, job] of [
+      ['push to main', 'staging'],
+      ['tag `vX.Y.Z`', 'production'],
+    ] as const) {
+      const results = resultsOf(workflow, events[event] ?? { event_name: '', ref: '' }, {}, undefined, {});
+      expect(results).toMatchObject({ [job]: 'skipped', pipeline: 'success' });
+    }
+  });
+
+  test('is of what was published and released, and of nothing else', () => {
+    const results = (event: string, ends: Ends) =>
+      resultsOf(workflow, events[event] ?? { event_name: '', ref: '' }, ends);
+    expect(results('push to main', { publish: 'failure' }).staging).toBe('skipped');
+    expect(results('tag `vX.Y.Z`', { release: 'failure' }).production).toBe('skipped');
+    // biome-ignore-start lint/suspicious/noTemplateCurlyInString: GitHub's templates
+    expect(all.map((job) => job?.steps.at(-1)?.env?.IMAGES)).toEqual([
+      '${{ needs.publish.outputs.images }}',
+      '${{ needs.release.outputs.images }}',
+      undefined,
+    ]);
+    // biome-ignore-end lint/suspicious/noTemplateCurlyInString: GitHub's templates
+  });
+
+  test('never trusts a server that it does not know', () => {
+    expect(read('deploy/deploy').match(/StrictHostKeyChecking\S*/g)).toEqual(['StrictHostKeyChecking=yes']);
+  });
+});
+
 test('a secret that can write is given to no other job', () => {
   for (const [name, job] of jobs) {
-    const given = JSON.stringify(job).match(/secrets\.\w+/g) ?? [];
+    const given = (JSON.stringify(job).match(/secrets\.\w+/g) ?? []).filter(
+      (secret) => secret !== 'secrets.SSH_KEY' || !deploying.includes(name),
+    );
     const allowed =
       writing.some(([each]) => each === name) && name !== 'attest'
         ? 'secrets.REGISTRY_TOKEN'
@@ -150,12 +217,14 @@ test('who puts a tag that is used, or a candidate, has an environment, which can
     push: 'candidates',
     index: 'candidates',
     publish: 'publish',
+    staging: 'staging',
     release: 'release',
+    production: 'production',
   });
 });
 
 test('publishing and releasing wait for each other and are not cancelled; nothing waits inside that for the other', () => {
-  const locked = jobs.filter(([, job]) => job.concurrency).map(([name]) => name);
+  const locked = jobs.flatMap(([name, job]) => (job.concurrency?.group === 'publish' ? [name] : []));
   expect(locked).toEqual(['publish', 'release']);
   for (const name of locked) {
     expect(workflow.jobs[name]?.concurrency).toEqual({ group: 'publish', 'cancel-in-progress': false });
@@ -176,7 +245,7 @@ test('each step can be typed at a prompt: one command, nothing of the runner in 
   for (const [, job] of jobs) {
     for (const { run } of job.steps) {
       if (run === undefined) continue;
-      expect(run).toMatch(/^(npm|npx|docker|\.github\/pipeline\.sh) /);
+      expect(run).toMatch(/^((npm|npx|docker|\.github\/pipeline\.sh) |deploy\/deploy$)/);
       expect(run).not.toMatch(/\$|\n|&&|;/);
     }
   }

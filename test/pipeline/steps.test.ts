@@ -47,13 +47,13 @@ interface Step {
 }
 
 /** A step of this script with this environment, as a job runs it. */
-function runStep(script: string, step: string, env: NodeJS.ProcessEnv): Promise<Step> {
+function runStep(script: string, step: string, env: NodeJS.ProcessEnv, args: string[] = []): Promise<Step> {
   const file = join(mkdtempSync(join(folder, 'outputs-')), 'outputs');
   writeFileSync(file, '');
   return new Promise((resolve) => {
     execFile(
       script,
-      [step],
+      [step, ...args],
       { env: { ...process.env, ...env, GITHUB_OUTPUT: file } },
       (error, stdout, stderr) => {
         const status = error ? (typeof error.code === 'number' ? error.code : 1) : 0;
@@ -75,8 +75,8 @@ function makeRepository() {
   execFileSync('cp', ['-r', join(root, '.github'), work]);
   writeFileSync(asked, '');
 
-  const step = (name_: string, env: NodeJS.ProcessEnv = {}) =>
-    runStep(join(work, '.github/pipeline.sh'), name_, {
+  const step = (name_: string, env: NodeJS.ProcessEnv = {}, ...args: string[]) => {
+    const job = {
       REGISTRY: proxy.address,
       GITHUB_REPOSITORY: name,
       ARCHES: arch,
@@ -84,8 +84,9 @@ function makeRepository() {
       UNSIGNED: 'true',
       GH_ASKED: asked,
       RELEASE_WAIT: '0',
-      ...env,
-    });
+    };
+    return runStep(join(work, '.github/pipeline.sh'), name_, { ...job, ...env }, args);
+  };
   const names = { app: name, nginx: `${name}/nginx`, redis: `${name}/redis` };
   const repository = {
     git,
@@ -435,15 +436,68 @@ describe('a release', () => {
   });
 });
 
+describe('what is deployed', () => {
+  const order = ['redis', 'app', 'nginx'] as const;
+  const references = (images: string) =>
+    order.map((image) => (JSON.parse(images) as Record<string, string>)[image]);
+  const verified = (repository: ReturnType<typeof makeRepository>, env: NodeJS.ProcessEnv) =>
+    repository.step('verified', env, ...order);
+
+  test('is what was published or released, under the names that everyone uses', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    const published = await repository.publish(sha);
+    const released = await repository.release('v1.2.3', sha);
+    const tags = await repository.tags();
+    for (const { outputs } of [published, released]) {
+      const images = JSON.parse(outputs.images ?? '');
+      for (const image of order)
+        expect(images[image]).toBe(`${proxy.address}/${repository.names[image]}@${tags['1.2.3']}`);
+    }
+    const env = { IMAGES: published.outputs.images };
+    const lines = [sha, repository.name.split('/')[1], ...references(published.outputs.images ?? '')];
+    expect((await verified(repository, env)).said).toContain(`${lines.join('\n')}\n`);
+    expect((await verified(repository, { VERSION: '1.2.3' })).said).toContain(`${lines.join('\n')}\n`);
+  });
+
+  test('is verified against the commit that it says it is of', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    await repository.publish(sha);
+    expect(await verified(repository, { VERSION: 'edge', ...repository.gh('yes') })).toMatchObject({
+      status: 0,
+    });
+    expect(repository.asked()).toHaveLength(3);
+    for (const line of repository.asked()) expect(line).toContain(`--source-digest ${sha}`);
+    for (const answer of ['no', 'broken'] as const)
+      expect(await verified(repository, { VERSION: 'edge', ...repository.gh(answer) })).toMatchObject({
+        status: 1,
+      });
+  });
+
+  test('is of one commit, and there', async () => {
+    const repository = makeRepository();
+    const [one, other] = [repository.commit(), repository.commit()];
+    await repository.publish(one);
+    await repository.build(repository.names.nginx, '1.0.0', other);
+    for (const image of ['app', 'redis'] as const)
+      await repository.build(repository.names[image], '1.0.0', one);
+    const mixed = await verified(repository, { VERSION: '1.0.0' });
+    expect(mixed).toMatchObject({ status: 1, said: expect.stringContaining(`is not of the commit ${one}`) });
+    const missing = await verified(repository, { VERSION: '9.9.9' });
+    expect(missing).toMatchObject({ status: 1, said: expect.stringContaining('no image') });
+  });
+});
+
 describe('the gate and the verdict', () => {
   const judge = async (step: string, ref: string, EVENT: string, results: Record<string, string>) => {
-    const jobs = 'test lint devcontainer push image index attest publish gate release audit long'.split(' ');
+    const jobs = `test lint devcontainer push image index attest publish staging
+      gate release production audit long`.split(/\s+/);
     const RESULTS = jobs.map((job) => `${job} ${results[job] ?? 'skipped'}\n`).join('');
-    return (await runStep(join(root, '.github/pipeline.sh'), step, { GITHUB_REF: ref, EVENT, RESULTS }))
-      .status;
+    return runStep(join(root, '.github/pipeline.sh'), step, { GITHUB_REF: ref, EVENT, RESULTS });
   };
-  const verdict = (ref: string, results: Record<string, string>, event = 'push') =>
-    judge('verdict', ref, event, results);
+  const verdict = async (ref: string, results: Record<string, string>, event = 'push') =>
+    (await judge('verdict', ref, event, results)).status;
   const all = (...jobs: string[]) => Object.fromEntries(jobs.map((job) => [job, 'success']));
   const tested = all('test', 'lint', 'devcontainer', 'image');
   const published = { ...tested, ...all('push', 'index', 'publish') };
@@ -470,21 +524,36 @@ describe('the gate and the verdict', () => {
     expect(await verdict('refs/heads/main', {})).toBe(1);
   });
 
+  test('says how to deploy where there is no target, and is red where a deployment failed', async () => {
+    for (const [ref, results, job] of [
+      ['refs/heads/main', published, 'staging'],
+      ['refs/tags/v1.0.0', all('gate', 'release'), 'production'],
+    ] as const) {
+      const line = `${job}: there is no target. To deploy, set the repository's variable ${job.toUpperCase()}`;
+      expect((await judge('verdict', ref, 'push', results)).said).toContain(line);
+      const deployed = await judge('verdict', ref, 'push', { ...results, [job]: 'success' });
+      expect(deployed).toMatchObject({ status: 0, said: expect.not.stringContaining('no target') });
+      expect(await verdict(ref, { ...results, [job]: 'failure' })).toBe(1);
+    }
+  });
+
   test('a push is published only if all jobs are green, the weekly build without those that check files', async () => {
     const built = { ...tested, push: 'success' };
-    expect(await judge('gate', 'refs/heads/main', 'push', built)).toBe(0);
+    expect((await judge('gate', 'refs/heads/main', 'push', built)).status).toBe(0);
     for (const job of Object.keys(built)) {
       for (const end of ['failure', 'cancelled', 'skipped'])
         expect({
           job,
           end,
-          code: await judge('gate', 'refs/heads/main', 'push', { ...built, [job]: end }),
+          code: (await judge('gate', 'refs/heads/main', 'push', { ...built, [job]: end })).status,
         }).toEqual({ job, end, code: 1 });
     }
     const unneeded = { lint: 'failure', devcontainer: 'cancelled' };
-    expect(await judge('gate', 'refs/heads/main', 'schedule', { ...built, ...unneeded })).toBe(0);
+    expect((await judge('gate', 'refs/heads/main', 'schedule', { ...built, ...unneeded })).status).toBe(0);
     for (const job of ['test', 'push', 'image'])
-      expect(await judge('gate', 'refs/heads/main', 'schedule', { ...built, [job]: 'failure' })).toBe(1);
+      expect(
+        (await judge('gate', 'refs/heads/main', 'schedule', { ...built, [job]: 'failure' })).status,
+      ).toBe(1);
   });
 });
 

@@ -51,6 +51,7 @@ export function resultsOf(
   event: { event_name: string; ref: string },
   ends: Ends = {},
   repository = { private: false },
+  vars: Record<string, string> = { STAGING: 'ssh://user@host', PRODUCTION: 'ssh://user@host' },
 ): Record<string, string> {
   const github = { ...event, actor: 'someone', event: { repository } };
   const results: Record<string, string> = {};
@@ -70,6 +71,7 @@ export function resultsOf(
     if (!asksForStatus && needsOf(job).some((need) => resultOf(need) !== 'success')) return false;
     const evaluate = new Function(
       'github',
+      'vars',
       'needs',
       'startsWith',
       'always',
@@ -80,6 +82,7 @@ export function resultsOf(
     return Boolean(
       evaluate(
         github,
+        Object.assign(Object.create({ STAGING: '', PRODUCTION: '' }), vars), // GitHub: what is not set is empty
         needs,
         (text: string, start: string) => text.startsWith(start),
         () => true,

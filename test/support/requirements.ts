@@ -1,16 +1,20 @@
 /**
- * Before the tests: redis-server and nginx. Those on PATH are used. Missing ones are installed on Debian and Ubuntu as
- * root, and where CI is set by sudo; elsewhere the error says what to type.
+ * Before the tests: redis-server and nginx, or what else a suite needs. Those on PATH are used. Missing ones are
+ * installed on Debian and Ubuntu as root, and where CI is set by sudo; elsewhere the error says what to type.
  */
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-const packages = { 'redis-server': 'redis-server', nginx: 'nginx' };
 /** Asked by Debian before it starts a service that it has installed; 101: do not (invoke-rc.d(8)). */
 const policy = '/usr/sbin/policy-rc.d';
 
 export default function provideServices(): void {
+  provide({ 'redis-server': 'redis-server', nginx: 'nginx' });
+}
+
+/** @param packages for each command that must be there, Debian's package that has it. */
+export function provide(packages: Record<string, string>): void {
   // Debian keeps nginx where an ordinary user's PATH does not look.
   process.env.PATH = [process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin'].join(delimiter);
   const missing = Object.entries(packages).filter(([command]) => !isOnPath(command));

@@ -52,6 +52,8 @@ const runs: Record<string, [file: string, text: string]> = {
   'docker compose exec redis redis-admin': ['test/app/containers/redis.test.ts', "'redis-admin get visits'"],
   'docker build --target single .': ['test/containers/single.test.ts', "'single')"],
   'deploy/rollout': ['test/containers/stack.test.ts', "attempt('deploy/rollout'"],
+  'deploy/deploy ssh://deploy@HOST 1.2.3': ['test/deploy/deploy.test.ts', "deploy(['1.0.0'])"],
+  'npm run test:deploy': [workflow, 'run: npm run test:deploy\n'],
   'docker buildx imagetools inspect': [steps, 'docker buildx imagetools inspect'],
   'npm --prefix test/template ci': [everything, ' npm --prefix test/template ci\n'],
   ...Object.fromEntries(

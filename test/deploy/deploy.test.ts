@@ -1,0 +1,276 @@
+// deploy/deploy as it is typed at a prompt: over SSH, from a registry, under load. The tests are one story, in this order.
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, expect, test } from '@jest/globals';
+import {
+  adoptProject,
+  attempt,
+  cloneRepository,
+  docker,
+  execute,
+  inspect,
+  longestGap,
+  prepare,
+  type Result,
+  removeAll,
+} from '../containers/engine.ts';
+import { createTrial, type Trial } from '../faults/harness.ts';
+import { now } from '../faults/load.ts';
+import { addRow } from '../faults/table.ts';
+import { type Registry, startRegistry } from '../pipeline/registry.ts';
+import { atEnd, temporaryDirectory } from '../support/processes.ts';
+import { git } from '../support/repository.ts';
+import { freePort } from '../support/requests.ts';
+import { waitFor } from '../support/wait.ts';
+import { type Server, startServer } from './server.ts';
+
+const services = ['redis', 'app', 'nginx'] as const;
+type Service = (typeof services)[number];
+
+const project = `service-${Math.random().toString(36).slice(2, 8)}`;
+const repository = `some-owner/${project}`;
+const names = { app: repository, nginx: `${repository}/nginx`, redis: `${repository}/redis` };
+
+let registry: Registry;
+let server: Server;
+let trial: Trial;
+let directory: string;
+let environment: NodeJS.ProcessEnv;
+let row = 0;
+
+prepare(async () => {
+  registry = startRegistry();
+  atEnd(() => registry.stop());
+  server = await startServer();
+  atEnd(() => rmSync(join(server.home, `.${project}.deploying`), { force: true }));
+  adoptProject(project);
+  directory = cloneRepository('Deploy');
+  const port = await freePort();
+  trial = createTrial({ port });
+  environment = {
+    REGISTRY: registry.address,
+    GITHUB_REPOSITORY: repository,
+    UNSIGNED: 'true',
+    SSH_KEY: server.key,
+    KNOWN_HOSTS: server.knownHosts,
+    SETTINGS: `PORT=${port}\nWEB_CONCURRENCY=1`,
+  };
+  await execute('docker', ['compose', 'build'], { cwd: directory, env: { COMPOSE_PROJECT_NAME: project } });
+  for (const service of services) atEnd(() => attempt('docker', ['image', 'rm', `${project}-${service}`]));
+});
+afterAll(removeAll, 120_000);
+
+const commit = () => {
+  git(directory, 'commit', '--quiet', '--allow-empty', '--message', 'change');
+  return git(directory, 'rev-parse', 'HEAD');
+};
+
+/** What the pipeline hands on when it has published a commit under a tag; more lines for a service's Dockerfile. */
+async function publish(
+  tag: string,
+  sha: string,
+  more: Partial<Record<Service, string>> = {},
+): Promise<string> {
+  const images = services.map(async (service) => {
+    const image = `${registry.address}/${names[service]}:${tag}`;
+    const label = `LABEL org.opencontainers.image.revision=${sha}`;
+    const input = `FROM ${project}-${service}\n${label}\n${more[service] ?? ''}\n`;
+    await execute('docker', ['build', '--quiet', '--tag', image, '-'], { input });
+    await docker('push', '--quiet', image);
+    const { [tag]: digest } = await registry.tags(names[service]);
+    return [service, `${registry.address}/${names[service]}@${digest}`];
+  });
+  return JSON.stringify(Object.fromEntries(await Promise.all(images)));
+}
+
+const deploy = (args: string[] = [], env: NodeJS.ProcessEnv = {}) =>
+  attempt('deploy/deploy', [server.target, ...args], { cwd: directory, env: { ...environment, ...env } });
+
+/** What runs of a service: the reference of each container. */
+async function running(service: Service): Promise<string[]> {
+  const filters = ['project', 'service'].flatMap((kind, i) => [
+    '--filter',
+    `label=com.docker.compose.${kind}=${[project, service][i]}`,
+  ]);
+  const ids = (await docker('ps', '--quiet', ...filters)).split('\n').filter(Boolean);
+  return Promise.all(ids.map((id) => inspect(id, '.Config.Image')));
+}
+
+async function expectRunning(IMAGES: string, kept: Partial<Record<Service, string>> = {}): Promise<void> {
+  for (const service of services)
+    expect([service, await running(service)]).toEqual([
+      service,
+      [(JSON.parse(kept[service] ?? IMAGES) as Record<string, string>)[service]],
+    ]);
+}
+
+/** Something that is done under load, and its row of the table. `gap`: requests may fail for a moment. */
+async function underLoad<T extends Result | Result[]>(
+  what: string,
+  act: () => Promise<T>,
+  gap = false,
+): Promise<T> {
+  const load = trial.startLoad({ rate: 100, busy: 10, pausing: 20 });
+  await waitFor(async () => (await load.look()).ok > 50, 'the load to run', 30_000);
+  const begin = now();
+  const result = await act();
+  const seconds = (now() - begin) / 1000;
+  const report = await load.stop();
+  // The deployment has asked for a page, too, once or, where it was taken back, twice.
+  const asked = [result].flat().length * 2;
+  trial.add(...Array.from({ length: asked }, () => ({ begin, end: now(), error: 'of the deployment' })));
+  const judged = now();
+  const verdict = await trial.judge();
+  trial.add({ begin: judged, end: now(), error: 'of the judge, who does not keep it' });
+  const codes = [result].flat().map(({ code }) => code);
+  const longest = gap ? `; ${longestGap(report.history).toFixed(0)} ms without an answer` : '';
+  addRow({
+    row: `${++row}`,
+    fault: what,
+    load: report,
+    verdict,
+    seen: `exit code ${codes.join(', ')} after ${seconds.toFixed(0)} s${longest}`,
+  });
+  const said = [result].flat().map(({ output }) => output);
+  if (!gap) expect({ ...report.failed, refused: report.refused, said }).toEqual({ refused: 0, said });
+  expect(verdict.wrong).toEqual([]);
+  return result;
+}
+
+let current: string;
+const shas: string[] = [];
+
+test('the first one starts what was published, under a name of its own', async () => {
+  shas.push(commit());
+  current = await publish('1.0.0', shas[0] ?? '');
+  const begin = performance.now();
+  const asked = now();
+  const { code, output } = await deploy([], { IMAGES: current });
+  trial.add({ begin: asked, end: now(), error: 'of the deployment' });
+  addRow({
+    row: `${++row}`,
+    fault: 'first one',
+    seen: `exit code ${code} after ${((performance.now() - begin) / 1000).toFixed(0)} s`,
+  });
+  expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining(': deployed') });
+  await expectRunning(current);
+});
+
+test('the next one fails no request; images that differ in label and time alone are not replaced', async () => {
+  shas.push(commit());
+  const next = await publish('1.1.0', shas[1] ?? '');
+  const { code, output } = await underLoad('next one', () => deploy([], { IMAGES: next }));
+  expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining(JSON.parse(next).app) });
+  expect(output).toContain(JSON.parse(current).app); // before
+  await expectRunning(next, { nginx: current, redis: current });
+  current = JSON.stringify({ ...JSON.parse(current), app: JSON.parse(next).app });
+});
+
+/** Nothing else than before runs after this has failed under load; resolves to what it has said. */
+async function expectRefused(what: string, act: () => Promise<Result>): Promise<string> {
+  const { code, output } = await underLoad(what, act);
+  expect({ code, output }).toEqual({ code: 1, output });
+  await expectRunning(current);
+  return output;
+}
+
+test('an image that does not start is taken back, and costs no request', async () => {
+  const IMAGES = await publish('broken', commit(), { app: 'CMD ["sleep", "600"]' });
+  const output = await expectRefused('broken image', () => deploy([], { IMAGES, TIMEOUT: '8' }));
+  expect(output).toContain('back to the old one');
+  expect(output).toContain(': failed, and taken back');
+});
+
+test('an image that cannot reach what it needs is taken back, and costs no request', async () => {
+  const start = 'REDIS_URL=redis://app@nowhere exec node dist/main.js';
+  const IMAGES = await publish('unreachable', commit(), { app: `CMD ["sh", "-c", "${start}"]` });
+  const output = await expectRefused('Redis unreachable', () => deploy([], { IMAGES, TIMEOUT: '8' }));
+  expect(output).toContain('back to the old one');
+});
+
+test('a commit that is older than the running one is refused', async () => {
+  const IMAGES = await publish('older', shas[0] ?? '', { app: 'LABEL another=build' });
+  const output = await expectRefused('older commit', () => deploy([], { IMAGES }));
+  expect(output).toContain(`${shas[0]} is older than ${shas[1]}`);
+});
+
+test('where the registry or the signatures do not answer, nothing is changed', async () => {
+  const next = await publish('unsigned', commit());
+  const missing = next.replace(/@sha256:.{8}/g, '@sha256:00000000');
+  const said = [
+    await expectRefused('not in the registry', () => deploy([], { IMAGES: missing })),
+    await expectRefused('no signature', () =>
+      deploy([], { IMAGES: next, UNSIGNED: '', PATH: `${noSuch()}:${process.env.PATH}` }),
+    ),
+  ];
+  expect(said[1]).toContain('has no signature');
+});
+
+/** A folder for PATH with a stand-in for GitHub's command that has no signature. */
+function noSuch(): string {
+  const bin = temporaryDirectory();
+  writeFileSync(join(bin, 'gh'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+  return bin;
+}
+
+test('a version that is named goes back, without a failed request', async () => {
+  const { code, output } = await underLoad('roll-back by version', () => deploy(['1.0.0']));
+  expect({ code, output }).toEqual({ code: 0, output });
+  const [app] = await running('app');
+  expect(app).toContain((await registry.tags(names.app))['1.0.0']);
+  current = JSON.stringify({ ...JSON.parse(current), app });
+});
+
+test('of two at once one waits for the other', async () => {
+  const [first, second] = [await publish('2.0.0', commit()), await publish('2.1.0', commit())];
+  const results = await underLoad('two at once', () => Promise.all([deploy(['2.0.0']), deploy(['2.1.0'])]));
+  expect(results.map(({ code, output }) => ({ code, output }))).toEqual(
+    results.map(({ output }) => ({ code: 0, output })),
+  );
+  expect(results.filter(({ output }) => output.includes('waiting for another deployment'))).toHaveLength(1);
+  const [app] = await running('app');
+  expect([first, second].map((images) => JSON.parse(images).app)).toContain(app);
+  current = JSON.stringify({ ...JSON.parse(current), app });
+});
+
+test('a connection that is cut leaves a service that answers; run again, it is as if nothing had been', async () => {
+  const next = await publish('3.0.0', commit());
+  const cut = await underLoad('connection cut', async () => {
+    const result = deploy(['3.0.0']);
+    await waitFor(
+      async () => (await running('app')).length === 2,
+      'the new container beside the old one',
+      60_000,
+    );
+    server.cut();
+    return result;
+  });
+  expect(cut).toMatchObject({ code: 1, output: expect.stringContaining('the connection is lost') });
+  const { code, output } = await underLoad('run again', () => deploy(['3.0.0']));
+  expect({ code, output }).toEqual({ code: 0, output });
+  await expectRunning(next, { nginx: current, redis: current });
+  current = JSON.stringify({ ...JSON.parse(current), app: JSON.parse(next).app });
+});
+
+test('a new image of nginx has a gap, of which the length is told', async () => {
+  const next = await publish('4.0.0', commit(), { nginx: 'ENV VERSION=4' });
+  const { code, output } = await underLoad('new image of nginx', () => deploy(['4.0.0']), true);
+  expect({ code, output }).toEqual({ code: 0, output });
+  await expectRunning(next, { redis: current });
+  current = JSON.stringify({ ...JSON.parse(next), redis: JSON.parse(current).redis });
+});
+
+test('an nginx that does not start is taken back, and so is what was deployed with it', async () => {
+  const IMAGES = await publish('broken-nginx', commit(), { nginx: 'CMD ["false"]' });
+  const output = await expectRefused('broken image of nginx', () => deploy([], { IMAGES }));
+  expect(output).toContain(': failed, and taken back');
+});
+
+test('without a target it says what to type', async () => {
+  const { code, output } = await attempt('deploy/deploy', [], { cwd: directory, env: environment });
+  addRow({ row: `${++row}`, fault: 'no target', seen: `exit code ${code}` });
+  expect({ code, output }).toEqual({
+    code: 1,
+    output: expect.stringContaining('usage: deploy/deploy ssh://'),
+  });
+});
