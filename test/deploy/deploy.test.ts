@@ -65,6 +65,10 @@ const commit = () => {
   return git(directory, 'rev-parse', 'HEAD');
 };
 
+function succeeded({ code, output }: Result): void {
+  if (code !== 0) throw new Error(`exit code ${code}:\n${output}`);
+}
+
 /** What the pipeline hands on when it has published a commit under a tag; more lines for a service's Dockerfile. */
 async function publish(
   tag: string,
@@ -214,8 +218,7 @@ function noSuch(): string {
 }
 
 test('a version that is named goes back, without a failed request', async () => {
-  const { code, output } = await underLoad('roll-back by version', () => deploy(['1.0.0']));
-  expect({ code, output }).toEqual({ code: 0, output });
+  succeeded(await underLoad('roll-back by version', () => deploy(['1.0.0'])));
   const [app] = await running('app');
   expect(app).toContain((await registry.tags(names.app))['1.0.0']);
   current = JSON.stringify({ ...JSON.parse(current), app });
@@ -246,16 +249,14 @@ test('a connection that is cut leaves a service that answers; run again, it is a
     return result;
   });
   expect(cut).toMatchObject({ code: 1, output: expect.stringContaining('the connection is lost') });
-  const { code, output } = await underLoad('run again', () => deploy(['3.0.0']));
-  expect({ code, output }).toEqual({ code: 0, output });
+  succeeded(await underLoad('run again', () => deploy(['3.0.0'])));
   await expectRunning(next, { nginx: current, redis: current });
   current = JSON.stringify({ ...JSON.parse(current), app: JSON.parse(next).app });
 });
 
 test('a new image of nginx has a gap, of which the length is told', async () => {
   const next = await publish('4.0.0', commit(), { nginx: 'ENV VERSION=4' });
-  const { code, output } = await underLoad('new image of nginx', () => deploy(['4.0.0']), true);
-  expect({ code, output }).toEqual({ code: 0, output });
+  succeeded(await underLoad('new image of nginx', () => deploy(['4.0.0']), true));
   await expectRunning(next, { redis: current });
   current = JSON.stringify({ ...JSON.parse(next), redis: JSON.parse(current).redis });
 });
