@@ -51,7 +51,7 @@ export type Retry = <Result>(attempt: (deadline: number) => Promise<Result>) => 
 
 /**
  * The same for requests that can share one command: items that wait together are committed together, one batch at a
- * time. A call whose id waits already shares its result.
+ * time, for 2.5 s at most. A call whose id waits already shares its result.
  */
 export type Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,

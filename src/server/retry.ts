@@ -137,10 +137,9 @@ export const batch: Batch = <Item, Result>(
       const waiting = queue.first(maxBatchSize);
       try {
         const [{ deadline }] = waiting as [Waiting<Item, Result>]; // the earliest
-        const results = await commit(
-          waiting.map(({ item }) => item),
-          deadline,
-        );
+        const items = waiting.map(({ item }) => item);
+        // One that never ends must not hold up all others for ever. After its deadline it changes nothing any more.
+        const results = await withinTime(commit(items, deadline), retryBudget, 'the commit takes too long');
         for (const [i, one] of waiting.entries()) queue.answer(one, results[i] as Result);
         backoff.reset();
         await new Promise(setImmediate); // requests that came meanwhile are read and join the next batch
