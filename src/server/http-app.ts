@@ -79,7 +79,7 @@ function shareReady(service: Service): () => Promise<void> {
   let asking: Promise<void> | undefined;
   async function ask(): Promise<void> {
     try {
-      await withinTime(service.ready(), readyTimeout, 'not ready');
+      await withinTime(service.ready(), readyTimeout, () => new Error(`no answer within ${readyTimeout} ms`));
     } catch (cause) {
       throw Object.assign(new Error('not ready', { cause }), { status: 503, expose: true });
     } finally {

@@ -28,11 +28,14 @@ export class Unavailable extends Error {
 
 const pause = (milliseconds: number) => new Promise<void>((resume) => setTimeout(resume, milliseconds));
 
-/** Rejects with Unavailable if `work` takes longer than `limit` milliseconds. */
-export async function withinTime<T>(work: Promise<T>, limit: number, message: string): Promise<T> {
+/** What a client is told. The log also has the last failure, as the cause. */
+const createRefusal = (cause: unknown) => new Unavailable('not available now, please try again', { cause });
+
+/** Rejects with the error of `createError` if `work` takes longer than `limit` milliseconds. */
+export async function withinTime<T>(work: Promise<T>, limit: number, createError: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Unavailable(message)), limit);
+    timer = setTimeout(() => reject(createError()), limit);
   });
   try {
     return await Promise.race([work, late]);
@@ -44,6 +47,7 @@ export async function withinTime<T>(work: Promise<T>, limit: number, message: st
 export const retry: Retry = async (attempt) => {
   const deadline = Date.now() + retryBudget - deadlineMargin;
   let over = false;
+  let failure: unknown;
   async function tryUntilOver() {
     const backoff = createBackoff(initialBackoff, maxBackoff);
     for (;;) {
@@ -51,13 +55,14 @@ export const retry: Retry = async (attempt) => {
         return await attempt(deadline);
       } catch (cause) {
         if (over || isFinal(cause)) throw cause;
+        failure = cause;
         await pause(backoff.next());
         if (over) throw cause;
       }
     }
   }
   try {
-    return await withinTime(tryUntilOver(), retryBudget, 'not available now, please try again');
+    return await withinTime(tryUntilOver(), retryBudget, () => createRefusal(failure));
   } finally {
     over = true;
   }
@@ -81,8 +86,11 @@ interface Waiting<Item, Result> {
   reject(error: Error): void;
 }
 
-/** Those who wait, by id and the oldest first. Each is removed when it is answered, or after `retryBudget` by itself. */
-function createQueue<Item, Result>() {
+/**
+ * Those who wait, by id and the oldest first. Each is removed when it is answered, or after `retryBudget` by itself; it
+ * then gets the error of `createError`.
+ */
+function createQueue<Item, Result>(createError: () => Error) {
   const queue = new Map<string, Waiting<Item, Result>>();
   const oldest = () => queue.values().next().value;
   let expiring = false;
@@ -92,7 +100,7 @@ function createQueue<Item, Result>() {
     const now = performance.now();
     for (let first = oldest(); first && first.expires <= now; first = oldest()) {
       queue.delete(first.id);
-      first.reject(new Unavailable('not available now, please try again'));
+      first.reject(createError());
     }
     const next = oldest();
     expiring = next !== undefined;
@@ -128,7 +136,8 @@ function firstOf<Value>(values: Iterable<Value>, count: number): Value[] {
 export const batch: Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
 ) => {
-  const queue = createQueue<Item, Result>();
+  let failure: unknown;
+  const queue = createQueue<Item, Result>(() => createRefusal(failure));
   let working = false;
 
   async function work(): Promise<void> {
@@ -139,11 +148,13 @@ export const batch: Batch = <Item, Result>(
         const [{ deadline }] = waiting as [Waiting<Item, Result>]; // the earliest
         const items = waiting.map(({ item }) => item);
         // One that never ends must not hold up all others for ever. After its deadline it changes nothing any more.
-        const results = await withinTime(commit(items, deadline), retryBudget, 'the commit takes too long');
+        const results = await withinTime(commit(items, deadline), retryBudget, () => createRefusal(failure));
         for (const [i, one] of waiting.entries()) queue.answer(one, results[i] as Result);
         backoff.reset();
+        failure = undefined;
         await new Promise(setImmediate); // requests that came meanwhile are read and join the next batch
-      } catch {
+      } catch (cause) {
+        failure = cause;
         await pause(backoff.next());
       }
     }

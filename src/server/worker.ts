@@ -95,7 +95,7 @@ function createAsk(primary: Channel, send: (message: FromWorker) => void): () =>
     const answer = new Promise<string>((resolve) => calls.set(call, resolve));
     send({ type: 'metrics', call });
     try {
-      return await withinTime(answer, metricsTimeout, 'the primary does not answer');
+      return await withinTime(answer, metricsTimeout, () => new Error('the primary does not answer'));
     } finally {
       calls.delete(call);
     }

@@ -87,6 +87,16 @@ describe('retry', () => {
     expect(outcome).toMatchObject(refusal);
   });
 
+  test('tells the log why it has given up, and the client nothing of it', async () => {
+    const outcome = retry(fail).catch((error) => error);
+    await jest.advanceTimersByTimeAsync(retryBudget);
+    expect(await outcome).toMatchObject({
+      ...refusal,
+      message: 'not available now, please try again',
+      cause: new Error('away'),
+    });
+  });
+
   test('leaves what is away alone once it has given up', async () => {
     const attempt = jest.fn(fail);
     retry(attempt).catch(() => {});
@@ -273,6 +283,12 @@ describe('batch', () => {
     await jest.advanceTimersByTimeAsync(1);
     expect(outcome).toBeInstanceOf(Unavailable);
     expect(outcome).toMatchObject(refusal);
+  });
+
+  test('the log is told why a request was given up', async () => {
+    const outcome = createQueue(fail)('only').catch((error) => error);
+    await jest.advanceTimersByTimeAsync(retryBudget);
+    expect(await outcome).toMatchObject({ ...refusal, cause: new Error('away') });
   });
 
   test('an id that comes again after it was given up is answered, whenever the hanging commit ends', async () => {
