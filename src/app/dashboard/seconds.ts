@@ -20,6 +20,7 @@ export interface Mark extends WorkerEvent {
 }
 
 const maxUnsent = 900; // reports that wait for Redis to come back
+const maxLate = 10; // seconds that a busy worker reports late; what sleeps longer, as a laptop does, leaves a gap
 
 /** Writes a report at the end of each second. Returns its stop, which writes the last one. */
 export function startReporting(
@@ -30,6 +31,7 @@ export function startReporting(
   const unsent: string[] = [];
   let sending = Promise.resolve();
   let told = Date.now() - 10_000; // of events before that, older workers have told
+  let next = Math.floor(Date.now() / 1_000); // the second to be told
   let timer: NodeJS.Timeout;
 
   function report(second: number): void {
@@ -55,7 +57,8 @@ export function startReporting(
   function waitForNext(): void {
     const pause = 1_010 - (Date.now() % 1_000); // timers may be a little early
     timer = setTimeout(() => {
-      report(Math.floor(Date.now() / 1_000) - 1);
+      const now = Math.floor(Date.now() / 1_000);
+      for (next = Math.max(next, now - maxLate); next < now; next++) report(next);
       waitForNext();
     }, pause);
   }
@@ -63,7 +66,7 @@ export function startReporting(
 
   return async () => {
     clearTimeout(timer);
-    report(Math.floor(Date.now() / 1_000));
+    report(next);
     await sending;
   };
 }

@@ -122,6 +122,20 @@ test('the history of an outage of Redis is written on its return, and plots that
   expect(lines.visits?.length).toBe(times.length);
 });
 
+test('a second in which every worker was too busy to tell is told later', async () => {
+  const app = await startApp({ env });
+  await waitFor(async () => (await pointsOf(app, 'rate')).times.length > 1, 'points');
+  for (const pid of app.workers()) process.kill(pid, 'SIGSTOP');
+  await delay(2_500);
+  for (const pid of app.workers()) process.kill(pid, 'SIGCONT');
+  const { lines, times } = await waitFor(async () => {
+    const points = await pointsOf(app, 'rate');
+    return points.times.length > 6 && points;
+  }, 'points of later seconds');
+  expect(lines.visits).toHaveLength(times.length);
+  expect(lines.visits).not.toContain(null);
+});
+
 test('a worker that is killed is a mark in the plots', async () => {
   const app = await startApp({ env });
   const stream = await openEvents(app.address, '/dashboard/events');
