@@ -42,6 +42,10 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run test:cluster': ['.github/workflows/cluster.yml', 'run: npm run test:cluster\n'],
   'npm run test:faults': [workflow, 'run: npm run test:faults\n'],
   'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder .\n'],
+  'npx devcontainer templates apply --workspace-folder . --template-id REGISTRY/OWNER/REPOSITORY/service': [
+    'test/template/life/publish.test.ts',
+    "['devcontainer', 'templates', 'apply', '--workspace-folder'",
+  ],
   'docker compose up --wait': ['test/containers/stack.test.ts', "['up', '--detach', '--wait', '--no-build']"],
   'docker compose up --build --wait': [
     'test/containers/devcontainer.test.ts',
