@@ -19,6 +19,18 @@ afterAll(stopAll, 3 * minute);
 
 const isRedis = 'app.kubernetes.io/name=redis';
 
+// First, because an outage may leave visits that were counted and never acknowledged, and this one must not.
+test(
+  '2: a version that cannot reach Redis gets no traffic, and its rollout fails',
+  async () => {
+    await cluster.scale(2);
+    await tryStuckRollout(cluster, '2 no redis', 'version that cannot reach Redis', [
+      ...['set', 'env', 'deployment/service', '--containers=app', 'REDIS_URL=redis://app@nowhere'],
+    ]);
+  },
+  5 * minute,
+);
+
 test(
   '5: while Redis is away every pod says so and stays; back again, nothing that was acknowledged is lost',
   async () => {
@@ -69,13 +81,3 @@ async function ask() {
   cluster.add({ begin, end: now(), status: answer.status, body: answer.body });
   return answer;
 }
-
-test(
-  '2: a version that cannot reach Redis gets no traffic, and its rollout fails',
-  async () => {
-    await tryStuckRollout(cluster, '2 no redis', 'version that cannot reach Redis', [
-      ...['set', 'env', 'deployment/service', '--containers=app', 'REDIS_URL=redis://app@nowhere'],
-    ]);
-  },
-  5 * minute,
-);

@@ -13,7 +13,8 @@ if (cluster.isPrimary) {
 } else {
   let hits = 0;
   const router = createRoutes({ visit: async () => ++hits });
-  const app = process.env.APP === 'koa' ? new Koa() : createHttpApp({ router, ready: async () => {} }).koa;
+  const service = { router, ready: async () => {} };
+  const app = process.env.APP === 'koa' ? new Koa() : createHttpApp(service, { believes: () => true }).koa; // nginx' ids
   app.use((ctx) => {
     hits += 1;
     ctx.body = `I've been seen ${hits} times.\n`;
