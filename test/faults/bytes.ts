@@ -2,9 +2,10 @@
 import { connect } from 'node:net';
 import type { Exchange } from '../support/history.ts';
 import type { Address } from '../support/requests.ts';
+import type { Trial } from './harness.ts';
 import { now } from './load.ts';
 
-export interface Reaction {
+interface Reaction {
   /** Of every answer, in their order; `none`: the connection was closed, or nothing came. */
   statuses: string[];
   /** What the judge should know of. */
@@ -13,11 +14,28 @@ export interface Reaction {
 
 const silence = 1_000; // milliseconds after which nothing more is expected
 
+/** Sends all of these, so many at a time, and tells the trial what they may have done. */
+export async function sendAll(trial: Trial, inputs: string[], atOnce: number) {
+  const form = await trial.form();
+  const statuses = countStatuses();
+  let unknown = 0;
+  for (let at = 0; at < inputs.length; at += atOnce) {
+    const batch = inputs.slice(at, at + atOnce);
+    const reactions = await Promise.all(batch.map((bytes) => sendBytes(trial.to, bytes, form)));
+    for (const [i, { statuses: found, exchanges }] of reactions.entries()) {
+      statuses.add(batch[i] as string, found);
+      trial.add(...exchanges);
+      unknown += exchanges.filter(({ error }) => error).length;
+    }
+  }
+  return { statuses, seen: `${statuses}; of ${unknown} nobody knows what they did` };
+}
+
 /**
  * `form`: the content type in which the load is answered. Only such an answer is one for the judge; what an answer 200
  * in another form did, if anything, nobody knows.
  */
-export async function sendBytes(to: Address, bytes: string, form: string): Promise<Reaction> {
+async function sendBytes(to: Address, bytes: string, form: string): Promise<Reaction> {
   const begin = now();
   const text = await readAnswers(to, bytes);
   const end = now();
@@ -87,7 +105,7 @@ function readAnswers(to: Address, bytes: string): Promise<string> {
 }
 
 /** How often each status came, and what must not come: an error of the server, but for a version it does not speak. */
-export function countStatuses(): {
+function countStatuses(): {
   add(bytes: string, statuses: string[]): void;
   wrong: string[];
   toString(): string;

@@ -4,7 +4,7 @@ import { readConfig, settings } from '../../src/server/config.ts';
 import { ConfigError } from '../../src/server/env.ts';
 import { childrenOf, stopAll } from '../support/processes.ts';
 import { anyRequest } from './any-request.ts';
-import { countStatuses, sendBytes } from './bytes.ts';
+import { sendAll } from './bytes.ts';
 import { startService, startServiceAtPort } from './harness.ts';
 import { addRow } from './table.ts';
 
@@ -28,25 +28,14 @@ test(
         ...(service.nginx ? childrenOf(service.nginx.pid) : []),
       ];
       const before = processes();
-      const form = await service.form();
-      const statuses = countStatuses();
-      let unknown = 0;
-      for (let at = 0; at < inputs.length; at += atOnce) {
-        const batch = inputs.slice(at, at + atOnce);
-        const reactions = await Promise.all(batch.map((bytes) => sendBytes(service.to, bytes, form)));
-        for (const [i, { statuses: found, exchanges }] of reactions.entries()) {
-          statuses.add(batch[i] as string, found);
-          service.add(...exchanges);
-          unknown += exchanges.filter(({ error }) => error).length;
-        }
-      }
+      const { statuses, seen } = await sendAll(service, inputs, atOnce);
       const verdict = await service.judge();
       const way = service.nginx ? 'through nginx' : 'direct';
       addRow({
         row: `16 ${way}`,
         fault: `${requests} requests of a fuzzer, ${way}`,
         verdict,
-        seen: `seed ${seed}; ${statuses}; of ${unknown} nobody knows what they did`,
+        seen: `seed ${seed}; ${seen}`,
       });
       expect(statuses.wrong).toEqual([]);
       expect(verdict.wrong).toEqual([]);
