@@ -19,9 +19,9 @@ import { now } from '../faults/load.ts';
 import { addRow } from '../faults/table.ts';
 import { type Registry, startRegistry } from '../pipeline/registry.ts';
 import { atEnd, temporaryDirectory } from '../support/processes.ts';
-import { git } from '../support/repository.ts';
 import { freePort } from '../support/requests.ts';
 import { waitFor } from '../support/wait.ts';
+import { createPublisher } from './publisher.ts';
 import { type Server, startServer } from './server.ts';
 
 const services = ['redis', 'app', 'nginx'] as const;
@@ -36,6 +36,8 @@ let server: Server;
 let trial: Trial;
 let directory: string;
 let environment: NodeJS.ProcessEnv;
+let commit: () => string;
+let publish: ReturnType<typeof createPublisher<Service>>['publish'];
 let row = 0;
 
 prepare(async () => {
@@ -45,6 +47,10 @@ prepare(async () => {
   atEnd(() => rmSync(join(server.home, `.${project}.deploying`), { force: true }));
   adoptProject(project);
   directory = cloneRepository('Deploy');
+  ({ commit, publish } = createPublisher({
+    ...{ directory, registry, address: registry.address, names },
+    images: { app: `${project}-app`, nginx: `${project}-nginx`, redis: `${project}-redis` },
+  }));
   const port = await freePort();
   trial = createTrial({ port });
   environment = {
@@ -60,31 +66,8 @@ prepare(async () => {
 });
 afterAll(removeAll, 120_000);
 
-const commit = () => {
-  git(directory, 'commit', '--quiet', '--allow-empty', '--message', 'change');
-  return git(directory, 'rev-parse', 'HEAD');
-};
-
 function succeeded({ code, output }: Result): void {
   if (code !== 0) throw new Error(`exit code ${code}:\n${output}`);
-}
-
-/** What the pipeline hands on when it has published a commit under a tag; more lines for a service's Dockerfile. */
-async function publish(
-  tag: string,
-  sha: string,
-  more: Partial<Record<Service, string>> = {},
-): Promise<string> {
-  const images = services.map(async (service) => {
-    const image = `${registry.address}/${names[service]}:${tag}`;
-    const label = `LABEL org.opencontainers.image.revision=${sha}`;
-    const input = `FROM ${project}-${service}\n${label}\n${more[service] ?? ''}\n`;
-    await execute('docker', ['build', '--quiet', '--tag', image, '-'], { input });
-    await docker('push', '--quiet', image);
-    const { [tag]: digest } = await registry.tags(names[service]);
-    return [service, `${registry.address}/${names[service]}@${digest}`];
-  });
-  return JSON.stringify(Object.fromEntries(await Promise.all(images)));
 }
 
 const deploy = (args: string[] = [], env: NodeJS.ProcessEnv = {}) =>

@@ -150,7 +150,7 @@ describe('a deployment', () => {
         '.github/pipeline.sh login',
         'deploy/deploy',
       ]);
-    for (const file of ['deploy/deploy', 'deploy/rollout'])
+    for (const file of ['deploy/deploy', 'deploy/targets/ssh', 'deploy/targets/kubernetes', 'deploy/rollout'])
       expect(read(file)).not.toMatch(/\b(npm|npx|python3?|pip)\b/);
   });
 
@@ -194,14 +194,16 @@ describe('a deployment', () => {
   });
 
   test('never trusts a server that it does not know', () => {
-    expect(read('deploy/deploy').match(/StrictHostKeyChecking\S*/g)).toEqual(['StrictHostKeyChecking=yes']);
+    expect(read('deploy/targets/ssh').match(/StrictHostKeyChecking\S*/g)).toEqual([
+      'StrictHostKeyChecking=yes',
+    ]);
   });
 });
 
 test('a secret that can write is given to no other job', () => {
   for (const [name, job] of jobs) {
     const given = (JSON.stringify(job).match(/secrets\.\w+/g) ?? []).filter(
-      (secret) => secret !== 'secrets.SSH_KEY' || !deploying.includes(name),
+      (secret) => !['secrets.SSH_KEY', 'secrets.KUBECONFIG'].includes(secret) || !deploying.includes(name),
     );
     const allowed =
       writing.some(([each]) => each === name) && name !== 'attest'

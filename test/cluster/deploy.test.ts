@@ -1,0 +1,159 @@
+// deploy/deploy on a cluster, from a registry, under load. The tests are one story, in this order.
+import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { attempt, cloneRepository, type Result } from '../containers/engine.ts';
+import { createPublisher } from '../deploy/publisher.ts';
+import { now } from '../faults/load.ts';
+import { addRow } from '../faults/table.ts';
+import { startRegistry } from '../pipeline/registry.ts';
+import { atEnd, stopAll, temporaryDirectory } from '../support/processes.ts';
+import { delay, waitFor } from '../support/wait.ts';
+import { type Cluster, startClients, startCluster } from './cluster.ts';
+
+const minute = 60_000;
+const { CLUSTER_REGISTRY: host, CLUSTER_KUBECONFIG, CLUSTER_CONTEXT } = process.env;
+const testWithRegistry = host ? test : test.skip; // nodes must be able to pull from this machine
+const names = { app: 'some-owner/service', nginx: 'some-owner/service/nginx' };
+
+let cluster: Cluster;
+let directory: string;
+let environment: NodeJS.ProcessEnv;
+let commit: () => string;
+let publish: ReturnType<typeof createPublisher<keyof typeof names>>['publish'];
+
+beforeAll(async () => {
+  if (!host) return;
+  const registry = startRegistry();
+  atEnd(() => registry.stop());
+  const address = registry.address.replace('localhost', host);
+  directory = cloneRepository('Deploy');
+  const images = { app: 'app:local', nginx: 'nginx:local' };
+  ({ commit, publish } = createPublisher({ directory, registry, address, names, images }));
+  cluster = await startCluster();
+  const overlay = temporaryDirectory();
+  writeFileSync(
+    join(overlay, 'kustomization.yaml'),
+    `namespace: ${cluster.namespace}
+resources: [${relative(overlay, cluster.directory)}]
+patches:
+  - target: { kind: Deployment, name: service }
+    patch: '[{"op": "replace", "path": "/spec/progressDeadlineSeconds", "value": 20}]'
+`,
+  );
+  environment = {
+    ...{ REGISTRY: address, GITHUB_REPOSITORY: names.app, UNSIGNED: 'true' },
+    ...{ KUBECONFIG: CLUSTER_KUBECONFIG, OVERLAY: overlay },
+  };
+}, 5 * minute);
+afterAll(stopAll, 3 * minute);
+
+const target = `kubernetes://${CLUSTER_CONTEXT}`;
+const deploy = (args: string[] = [], env: NodeJS.ProcessEnv = {}) =>
+  attempt('deploy/deploy', [target, ...args], { cwd: directory, env: { ...environment, ...env } });
+
+/** Does something under load, after which no request may have failed. */
+async function underLoad<T extends Result | Result[]>(row: string, act: () => Promise<T>): Promise<T> {
+  const load = startClients(cluster);
+  await delay(1_000);
+  const begin = now();
+  const result = await act();
+  await cluster.settle();
+  const report = await load.stop();
+  // A deployment has asked for the page, too, once or, where it was taken back, twice.
+  const asked = [result].flat().flatMap((one) => [one, one]);
+  cluster.add(...asked.map(() => ({ begin, end: now(), error: 'of the deployment' })));
+  const verdict = await cluster.judge();
+  const codes = [result].flat().map(({ code }) => code);
+  addRow({ row: `9 ${row}`, fault: `deployment: ${row}`, load: report, verdict, seen: `exit code ${codes}` });
+  const said = [result].flat().map(({ output }) => output);
+  expect({ ...report.failed, refused: report.refused, said }).toEqual({ refused: 0, said });
+  expect(verdict.wrong).toEqual([]);
+  return result;
+}
+
+function expectEnd({ code, output }: Result, end: number, text: string): void {
+  if (code !== end || !output.includes(text)) throw new Error(`exit code ${code}:\n${output}`);
+}
+
+/** The images of the Deployment, which all pods have. */
+async function expectRunning(images: string): Promise<void> {
+  const { items } = JSON.parse(
+    await cluster.kubectl('get', 'pods', '--selector', 'app.kubernetes.io/name=service', '--output', 'json'),
+  );
+  expect(items.length).toBeGreaterThan(0);
+  for (const { spec } of items) {
+    const [app, nginx] = [spec.initContainers[0].image, spec.containers[0].image];
+    expect({ app, nginx }).toEqual(JSON.parse(images));
+  }
+}
+
+let first: string;
+let older: string;
+
+testWithRegistry(
+  'what was published replaces what runs',
+  async () => {
+    older = await publish('old', commit());
+    first = await publish('1.0.0', commit());
+    expectEnd(await underLoad('next', () => deploy([], { IMAGES: first })), 0, ': deployed');
+    await expectRunning(first);
+  },
+  3 * minute,
+);
+
+testWithRegistry(
+  'an image that does not start is taken back, and costs no request',
+  async () => {
+    const IMAGES = await publish('broken', commit(), { app: 'CMD ["false"]' });
+    expectEnd(await underLoad('broken image', () => deploy([], { IMAGES })), 1, ': failed, and taken back');
+    await expectRunning(first);
+  },
+  3 * minute,
+);
+
+testWithRegistry(
+  'a commit that is older than the running one is refused, unless its version is named',
+  async () => {
+    expectEnd(await deploy([], { IMAGES: older }), 1, 'is older than');
+    await expectRunning(first);
+    expectEnd(await underLoad('roll-back by version', () => deploy(['old'])), 0, ': deployed');
+    await expectRunning(older);
+  },
+  3 * minute,
+);
+
+testWithRegistry(
+  'of two at once one waits for the other',
+  async () => {
+    const both = await underLoad('two at once', () => Promise.all([deploy(['1.0.0']), deploy(['old'])]));
+    for (const one of both) expectEnd(one, 0, ': deployed');
+    expect(both.filter(({ output }) => output.includes('waiting for another deployment'))).toHaveLength(1);
+  },
+  4 * minute,
+);
+
+testWithRegistry(
+  'one that is killed in the middle leaves a service that answers; run again, it is as if nothing had been',
+  async () => {
+    const next = await publish('2.0.0', commit());
+    expectEnd(
+      await underLoad('killed, and run again', async () => {
+        const env = { ...process.env, ...environment };
+        const killed = spawn('deploy/deploy', [target, '2.0.0'], { cwd: directory, env, detached: true });
+        await waitFor(
+          async () => (await cluster.pods()).length === 2,
+          'a new pod beside the old one',
+          minute,
+        );
+        process.kill(-(killed.pid as number), 'SIGKILL');
+        return deploy(['2.0.0']);
+      }),
+      0,
+      ': deployed',
+    );
+    await expectRunning(next);
+  },
+  5 * minute,
+);
