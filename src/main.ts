@@ -72,7 +72,8 @@ async function runPrimary(): Promise<void> {
 /** A compiler writes several files, and each more than once: one call for all that come within 20 ms of each other. */
 function onCodeChange(reload: () => void): void {
   let timer: NodeJS.Timeout | undefined;
-  watch(new URL('.', import.meta.url), { recursive: true }, () => {
+  watch(new URL('.', import.meta.url), { recursive: true }, (_, file) => {
+    if (file?.startsWith('.')) return; // the compiler's own notes, which it also writes after a mistake
     clearTimeout(timer);
     timer = setTimeout(reload, 20);
   });
