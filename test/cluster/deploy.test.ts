@@ -93,6 +93,23 @@ let first: string;
 let older: string;
 
 testWithRegistry(
+  'where there is none yet, one that does not start leaves none; one that starts is the first',
+  async () => {
+    await cluster.kubectl('delete', 'deployment', 'service');
+    const IMAGES = await publish('never', commit(), { nginx: 'CMD ["false"]' });
+    expectEnd(await deploy([], { IMAGES }), 1, ': failed, and taken back');
+    expect(await cluster.kubectl('get', 'deployments', '--output', 'name')).toBe('');
+    const begin = now();
+    const images = await publish('0.1.0', commit());
+    expectEnd(await deploy([], { IMAGES: images }), 0, ': deployed');
+    cluster.add({ begin, end: now(), error: 'of the deployment' });
+    await cluster.settle();
+    await expectRunning(images);
+  },
+  3 * minute,
+);
+
+testWithRegistry(
   'what was published replaces what runs',
   async () => {
     older = await publish('old', commit());
