@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
 import { stopAll } from '../support/processes.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import { type Cluster, startCluster, tryStuckRollout, tryUnderLoad } from './cluster.ts';
@@ -118,6 +120,39 @@ test(
   },
   5 * minute,
 );
+
+test(
+  '6: load brings pods and its end takes them away, without failing a request',
+  async () => {
+    await cluster.scale(1);
+    await tryUnderLoad(cluster, '6 autoscaled', 'much load for a while, of 1 pod', async () => {
+      await applyAutoscaler();
+      const begin = performance.now();
+      const more = cluster.startLoad({ busy: 20, rate: 1_000, pausing: 0 });
+      const count = async () => (await cluster.pods()).filter(({ ready, ending }) => ready && !ending).length;
+      await waitFor(async () => (await count()) > 1, 'another pod', 2 * minute);
+      const up = performance.now() - begin;
+      const { failed } = await more.stop();
+      expect(failed).toEqual({});
+      await waitFor(async () => (await count()) === 1, 'one pod again', 3 * minute);
+      await cluster.kubectl('delete', 'horizontalpodautoscaler', 'service');
+      return `the second pod was ready after ${(up / 1000).toFixed(0)} s`;
+    });
+  },
+  7 * minute,
+);
+
+/** The one of production, but for few pods that have little to do, and without its patience. */
+async function applyAutoscaler(): Promise<void> {
+  const autoscaler = parse(readFileSync('deploy/kubernetes/overlays/production/autoscaler.yaml', 'utf8'));
+  autoscaler.spec.minReplicas = 1;
+  autoscaler.spec.maxReplicas = 3;
+  autoscaler.spec.metrics[0].containerResource.target.averageUtilization = 40;
+  Object.assign(autoscaler.spec.behavior.scaleDown, { stabilizationWindowSeconds: 15 });
+  autoscaler.spec.behavior.scaleDown.policies[0].periodSeconds = 15;
+  const { code, output } = await cluster.attempt(['apply', '--filename', '-'], JSON.stringify(autoscaler));
+  expect({ code, output }).toEqual({ code: 0, output });
+}
 
 test(
   '7: a pod that is privileged, root or may gain rights is refused',
