@@ -128,7 +128,7 @@ test(
     await tryUnderLoad(cluster, '6 autoscaled', 'much load for a while, of 1 pod', async () => {
       await applyAutoscaler();
       const begin = performance.now();
-      const more = cluster.startLoad({ busy: 20, rate: 1_000, pausing: 0 });
+      const more = cluster.startLoad({ busy: 30, rate: 1_500, pausing: 0 });
       const count = async () => (await cluster.pods()).filter(({ ready, ending }) => ready && !ending).length;
       await waitFor(async () => (await count()) > 1, 'another pod', 2 * minute);
       const up = performance.now() - begin;
@@ -142,12 +142,12 @@ test(
   7 * minute,
 );
 
-/** The one of production, but for few pods that have little to do, and without its patience. */
+/** The one of production, but for few pods, and without its patience. */
 async function applyAutoscaler(): Promise<void> {
   const autoscaler = parse(readFileSync('deploy/kubernetes/overlays/production/autoscaler.yaml', 'utf8'));
   autoscaler.spec.minReplicas = 1;
   autoscaler.spec.maxReplicas = 3;
-  autoscaler.spec.metrics[0].containerResource.target.averageUtilization = 40;
+  autoscaler.spec.metrics[0].containerResource.target.averageUtilization = 100;
   Object.assign(autoscaler.spec.behavior.scaleDown, { stabilizationWindowSeconds: 15 });
   autoscaler.spec.behavior.scaleDown.policies[0].periodSeconds = 15;
   const { code, output } = await cluster.attempt(['apply', '--filename', '-'], JSON.stringify(autoscaler));
