@@ -43,7 +43,7 @@ test('it has the tags of its version', async () => {
 });
 
 test('applied to a new folder with an awkward name, every file is there as it was, and passes the checks', () => {
-  const directory = join(temporaryDirectory(), ' .Mein Dienst für Éva');
+  const directory = join(temporaryDirectory(), '.Mein Dienst für Éva');
   mkdirSync(directory);
   apply(directory);
   const travels = execFileSync('sh', ['-c', 'git archive HEAD | tar --list'], {
