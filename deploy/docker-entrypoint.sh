@@ -8,21 +8,21 @@
 set -u
 
 closing=${CLOSING_FILE:-/tmp/nginx-closing} # nginx looks for it at each request
-moment=1                                    # seconds; a client that comes less often may have its idle connection closed
+close_delay=1                               # seconds; a client that comes less often may have its idle connection closed
 
 # shellcheck disable=SC2329 # called by the trap below
 reload() {
   touch "$closing"
-  sleep "$moment"
+  sleep "$close_delay"
   kill -HUP "$nginx"
-  sleep "$moment" # the master starts new workers before it tells the old ones to end
+  sleep "$close_delay" # the master starts new workers before it tells the old ones to end
   rm -f "$closing"
 }
 
 # shellcheck disable=SC2329 # called by the trap below
 stop() {
   touch "$closing"
-  sleep "$moment"
+  sleep "$close_delay"
   kill -QUIT "$nginx"
 }
 

@@ -5,7 +5,6 @@ import { join, relative } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { attempt, cloneRepository, type Result } from '../containers/engine.ts';
 import { createPublisher } from '../deploy/publisher.ts';
-import { now } from '../faults/load.ts';
 import { addRow } from '../faults/table.ts';
 import { startRegistry } from '../pipeline/registry.ts';
 import { atEnd, stopAll, temporaryDirectory } from '../support/processes.ts';
@@ -19,6 +18,8 @@ const names = { app: 'some-owner/service', nginx: 'some-owner/service/nginx' };
 
 let cluster: Cluster;
 let directory: string;
+/** An overlay with which what does not start is given up soon. */
+let impatient: string;
 let environment: NodeJS.ProcessEnv;
 let commit: () => string;
 let publish: ReturnType<typeof createPublisher<keyof typeof names>>['publish'];
@@ -32,11 +33,11 @@ beforeAll(async () => {
   const images = { app: 'app:local', nginx: 'nginx:local' };
   ({ commit, publish } = createPublisher({ directory, registry, address, names, images }));
   cluster = await startCluster();
-  const overlay = temporaryDirectory();
+  impatient = temporaryDirectory();
   writeFileSync(
-    join(overlay, 'kustomization.yaml'),
+    join(impatient, 'kustomization.yaml'),
     `namespace: ${cluster.namespace}
-resources: [${relative(overlay, cluster.directory)}]
+resources: [${relative(impatient, cluster.directory)}]
 patches:
   - target: { kind: Deployment, name: service }
     patch: '[{"op": "replace", "path": "/spec/progressDeadlineSeconds", "value": 20}]'
@@ -44,7 +45,7 @@ patches:
   );
   environment = {
     ...{ REGISTRY: address, GITHUB_REPOSITORY: names.app, UNSIGNED: 'true' },
-    ...{ KUBECONFIG: CLUSTER_KUBECONFIG, OVERLAY: overlay },
+    ...{ KUBECONFIG: CLUSTER_KUBECONFIG, OVERLAY: cluster.directory },
   };
 }, 5 * minute);
 afterAll(stopAll, 3 * minute);
@@ -57,13 +58,9 @@ const deploy = (args: string[] = [], env: NodeJS.ProcessEnv = {}) =>
 async function underLoad<T extends Result | Result[]>(row: string, act: () => Promise<T>): Promise<T> {
   const load = startClients(cluster);
   await delay(1_000);
-  const begin = now();
   const result = await act();
   await cluster.settle();
   const report = await load.stop();
-  // A deployment has asked for the page, too, once or, where it was taken back, twice.
-  const asked = [result].flat().flatMap((one) => [one, one]);
-  cluster.add(...asked.map(() => ({ begin, end: now(), error: 'of the deployment' })));
   const verdict = await cluster.judge();
   const codes = [result].flat().map(({ code }) => code);
   addRow({ row: `9 ${row}`, fault: `deployment: ${row}`, load: report, verdict, seen: `exit code ${codes}` });
@@ -97,12 +94,10 @@ testWithRegistry(
   async () => {
     await cluster.kubectl('delete', 'deployment', 'service');
     const IMAGES = await publish('never', commit(), { nginx: 'CMD ["false"]' });
-    expectEnd(await deploy([], { IMAGES }), 1, ': failed, and taken back');
+    expectEnd(await deploy([], { IMAGES, OVERLAY: impatient }), 1, ': failed, and taken back');
     expect(await cluster.kubectl('get', 'deployments', '--output', 'name')).toBe('');
-    const begin = now();
     const images = await publish('0.1.0', commit());
     expectEnd(await deploy([], { IMAGES: images }), 0, ': deployed');
-    cluster.add({ begin, end: now(), error: 'of the deployment' });
     await cluster.settle();
     await expectRunning(images);
   },
@@ -124,7 +119,8 @@ testWithRegistry(
   'an image that does not start is taken back, and costs no request',
   async () => {
     const IMAGES = await publish('broken', commit(), { app: 'CMD ["false"]' });
-    expectEnd(await underLoad('broken image', () => deploy([], { IMAGES })), 1, ': failed, and taken back');
+    const broken = await underLoad('broken image', () => deploy([], { IMAGES, OVERLAY: impatient }));
+    expectEnd(broken, 1, ': failed, and taken back');
     await expectRunning(first);
   },
   3 * minute,

@@ -24,6 +24,8 @@ export default async function requireCluster(): Promise<void> {
     );
   }
   process.env.TABLE = 'cluster'; // read by test/faults/table.ts
+  if (!process.env.CLUSTER_REGISTRY)
+    process.stdout.write('CLUSTER_REGISTRY is not set: deployments to the cluster are skipped\n');
   if (await holdsPolicies()) process.env.CLUSTER_POLICIES = 'hold';
   else
     process.stdout.write(

@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { availableParallelism } from 'node:os';
@@ -8,8 +9,14 @@ import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { startApp } from '../support/app.ts';
 import { expectFlawless, startLoad } from '../support/load.ts';
-import { checkNginx, type Nginx, startNginx, writeNginxConfiguration } from '../support/nginx.ts';
-import { root, stopAll, temporaryDirectory } from '../support/processes.ts';
+import {
+  checkNginx,
+  type Nginx,
+  nginxArguments,
+  startNginx,
+  writeNginxConfiguration,
+} from '../support/nginx.ts';
+import { atEnd, root, startProcess, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { freePort, request, workerOf } from '../support/requests.ts';
 import { copyWithTestService } from '../support/service.ts';
 import { delay, waitFor } from '../support/wait.ts';
@@ -354,6 +361,30 @@ describe('in front of the app', () => {
       return all.length === 500 && all;
     }, 'the access log');
     for (const { worker } of lines) expect(app.workers().map(String)).toContain(worker?.split(':')[1]);
+  });
+
+  test('on a server of its own it reaches the app by TCP, after the one command of docs/deploy.md', async () => {
+    const address = `127.0.0.1:${await freePort()}`;
+    const entry = join(copyWithTestService(), 'dist/main.js');
+    await startApp({ env: { LISTEN: address, WEB_CONCURRENCY: '1' }, entry });
+    const directory = temporaryDirectory();
+    const port = await freePort();
+    const file = writeNginxConfiguration({ port, socketPath: '/run/app/app.sock', directory });
+    const [, command = ''] =
+      /sed '(\S+)' deploy\/nginx\.conf/.exec(readFileSync('docs/deploy.md', 'utf8')) ?? [];
+    execFileSync('sed', ['--in-place', command.replace('10.0.0.5:8000', address), file]);
+    const nginx = startProcess('nginx', nginxArguments(file, directory));
+    atEnd(async () => {
+      nginx.kill('SIGTERM');
+      await nginx.exited;
+    });
+    const answers = await waitFor(
+      () => Promise.all(upTo(20).map(() => request({ port }))),
+      'nginx to answer',
+    );
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    const { status } = await request({ socketPath: join(directory, 'private.sock') }, '/readyz');
+    expect(status).toBe(200);
   });
 
   test("a failed request has the same id in the app's log and in that of nginx", async () => {

@@ -36,6 +36,11 @@ function secondsToStop(program: string): number {
   return Number(/^stopwaitsecs=(\d+)$/m.exec(section)?.[1]) * 1_000;
 }
 
+/** A variable of a script. */
+function shellSeconds(file: string, name: string): number {
+  return Number(new RegExp(`^${name}=(\\d+)`, 'm').exec(readFileSync(file, 'utf8'))?.[1]) * 1_000;
+}
+
 const fromSetting = ({ parse, default: value }: { parse(text: string): number; default: string }) =>
   parse(value);
 
@@ -87,16 +92,18 @@ const durations: Record<string, Record<string, number>> = {
     'health check `--start-period`': healthCheck('--start-period'),
     'health check `--start-interval`': healthCheck('--start-interval'),
   },
-  'docker-entrypoint.sh': {
-    '`moment`':
-      Number(/^moment=(\d+)/m.exec(readFileSync('deploy/docker-entrypoint.sh', 'utf8'))?.[1]) * 1_000,
-  },
+  'docker-entrypoint.sh': { '`close_delay`': shellSeconds('deploy/docker-entrypoint.sh', 'close_delay') },
   'supervisord.conf': {
     'app `stopwaitsecs`': secondsToStop('app'),
     'nginx `stopwaitsecs`': secondsToStop('nginx'),
   },
   'the command that runs `single`': {
     '`--stop-timeout`': Number(/--stop-timeout (\d+)/.exec(supervisord)?.[1]) * 1_000,
+  },
+  'targets/ssh': { '`nginx_timeout`': shellSeconds('deploy/targets/ssh', 'nginx_timeout') },
+  deploy: {
+    '`lock_renewal`': shellSeconds('deploy/deploy', 'lock_renewal'),
+    '`lock_timeout`': shellSeconds('deploy/deploy', 'lock_timeout'),
   },
   rollout: {
     '`TIMEOUT`': Number(/\$\{TIMEOUT:-(\d+)\}/.exec(readFileSync('deploy/rollout', 'utf8'))?.[1]) * 1_000,

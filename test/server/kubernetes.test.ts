@@ -31,11 +31,11 @@ test('nginx is the main container, which is stopped first, and the app a sidecar
 });
 
 test('a pod has time for all that its stop may take', () => {
-  const moment = Number(/^moment=(\d+)/m.exec(entryPoint)?.[1]);
+  const closeDelay = Number(/^close_delay=(\d+)/m.exec(entryPoint)?.[1]);
   const shutdown = parseDuration(/worker_shutdown_timeout (\w+);/.exec(nginx)?.[1]) / 1_000;
   const pause = Number(/sleep (\d+)/.exec(preStop)?.[1]);
   expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(
-    pause + moment + shutdown + Number(settings.GRACEFUL_TIMEOUT),
+    pause + closeDelay + shutdown + Number(settings.GRACEFUL_TIMEOUT),
   );
   expect(settings.GRACEFUL_TIMEOUT).toBe(String(compose.services.app.environment.GRACEFUL_TIMEOUT));
 });

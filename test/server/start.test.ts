@@ -196,7 +196,7 @@ test('it can listen on one address alone', async () => {
 test('the service ends with the terminal in which it was started', async () => {
   const port = await freePort();
   const env = { ...process.env, LISTEN: String(port), WEB_CONCURRENCY: '2' };
-  const command = `exec node ${join(root, 'dist/main.js')}`;
+  const command = `exec node '${join(root, 'dist/main.js')}'`;
   const [options, ...rest] =
     process.platform === 'darwin'
       ? ['-q', '/dev/null', 'sh', '-c', command]

@@ -60,14 +60,14 @@ export function writeNginxConfiguration(to: {
   replace('unix:/run/app/app.sock', 4, `unix:${to.socketPath}`);
   replace('unix:/run/app/./app.sock', 1, `unix:${dir}/./${base}`);
   replace('unix:/run/app/././app.sock', 1, `unix:${dir}/././${base}`);
-  replace('root /srv/static;', 1, `root ${to.files ?? join(root, 'src/app/static')};`);
+  replace('root /srv/static;', 1, `root "${to.files ?? join(root, 'src/app/static')}";`); // the path may have spaces
   // Node's pipes are sockets, which cannot be opened by their names in /dev.
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
   if (!to.buffered) replace(' buffer=64k flush=1s;', 1, ';');
   replace(' /tmp/nginx', 7, ` ${to.directory}/nginx`);
   for (const [name, usual] of Object.entries(includes)) {
     const path = to.included?.[name as Included] ?? usual;
-    replace(`/etc/nginx/${name}/*.conf`, 1, path || `${to.directory}/none/*.conf`);
+    replace(`/etc/nginx/${name}/*.conf`, 1, `"${path || `${to.directory}/none/*.conf`}"`);
   }
   const file = join(to.directory, 'nginx.conf');
   writeFileSync(file, text);

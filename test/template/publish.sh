@@ -18,7 +18,7 @@ sed -e 's#](\([.A-Z]\)#](../\1#g' -e 's#](docs/#](#g' "$payload/README.md" >"$pa
 rm "$payload/README.md"
 
 # `apply` rewrites each file as text.
-binary=$(find "$payload" -type f ! -empty -exec grep --files-without-match --binary-files=without-match '' {} +) || true
+binary=$(find "$payload" -type f ! -empty ! -exec grep --quiet --binary-files=without-match '' {} \; -print)
 [ -z "$binary" ] || { printf 'publish: a binary file would be broken:\n%s\n' "$binary" >&2; exit 1; }
 
 node -e '

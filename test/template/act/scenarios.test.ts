@@ -4,7 +4,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { adoptProject, attempt, removeAll } from '../../containers/engine.ts';
+import { type Server, startServer } from '../../deploy/server.ts';
 import { docker, type Registry, startRegistry } from '../../pipeline/registry.ts';
+import { freePort, request } from '../../support/requests.ts';
 import { Copy, oneTest, type Run, testThatExpects } from './copy.ts';
 
 jest.setTimeout(600_000);
@@ -14,13 +17,16 @@ const name = 'some-owner/some-repository'; // Some-Owner/Some-Repository, as reg
 const images = [name, `${name}/nginx`, `${name}/redis`];
 
 let registry: Registry;
+let server: Server;
 const copies: Copy[] = [];
 const watches: ChildProcess[] = [];
 
-beforeAll(() => {
+beforeAll(async () => {
   registry = startRegistry();
+  server = await startServer();
 });
-afterAll(() => {
+afterAll(async () => {
+  await removeAll();
   registry?.stop();
   for (const watch of watches) watch.kill();
   for (const copy of copies) copy.remove();
@@ -78,13 +84,47 @@ function watchStarts(): (service: string) => string[] {
   };
 }
 
+/** An environment of GitHub's that has this machine as its server. */
+interface Target {
+  project: string;
+  port: number;
+  /** Of `npm run ci`. */
+  args: string[];
+}
+
+async function createTarget(variable: 'STAGING' | 'PRODUCTION'): Promise<Target> {
+  const port = await freePort();
+  const project = `${variable.toLowerCase()}-${Math.random().toString(36).slice(2, 8)}`;
+  adoptProject(project);
+  const variables = {
+    [variable]: server.target,
+    PROJECT: project,
+    SETTINGS: `PORT=${port}`,
+    KNOWN_HOSTS: server.knownHosts,
+  };
+  const args = Object.entries(variables).flatMap(([name, value]) => ['--var', `${name}=${value}`]);
+  return { project, port, args: [...args, '--secret', `SSH_KEY=${server.key}`] };
+}
+
+/** These digests run there, and it answers. */
+async function expectDeployed({ project, port }: Target, tag: string): Promise<void> {
+  expect((await request({ port }, '/livez')).status).toBe(200);
+  const ids = docker('ps', '--quiet', '--filter', `label=com.docker.compose.project=${project}`).split('\n');
+  const running = docker('inspect', '--format', '{{.Config.Image}}', ...ids).split('\n');
+  const tagged = await Promise.all(images.map(async (image) => (await registry.tags(image))[tag]));
+  expect(running.sort()).toEqual(
+    images.map((image, i) => `${registry.address}/${image}@${tagged[i]}`).sort(),
+  );
+}
+
 const ends = (jobs: string[], end: string) => Object.fromEntries(jobs.map((job) => [job, end]));
 
 describe('the true workflow, of an owner with capitals', () => {
   let copy: Copy;
   let sha: string;
+  let production: Target;
 
-  test('tags the digest that was tested, of every image, and nothing that others have put there', async () => {
+  test('tags and deploys the digest that was tested, of every image, and nothing that others have put there', async () => {
     copy = makeCopy().thin();
     sha = copy.commit();
     const planted: Record<string, string> = {};
@@ -94,11 +134,13 @@ describe('the true workflow, of an owner with capitals', () => {
     }
     const startedFrom = watchStarts();
     const jobs = ends(
-      ['test', 'lint', 'devcontainer', 'push', 'image', 'index', 'publish', 'pipeline'],
+      ['test', 'lint', 'devcontainer', 'push', 'image', 'index', 'publish', 'staging', 'pipeline'],
       'succeeded',
     );
-    const run = await expectRun(copy, ['push'], { green: true, jobs });
-    expect(Object.keys(run.jobs)).toHaveLength(8);
+    const staging = await createTarget('STAGING');
+    const run = await expectRun(copy, ['push', ...staging.args], { green: true, jobs });
+    expect(Object.keys(run.jobs)).toHaveLength(9);
+    await expectDeployed(staging, 'edge');
     expect(await registry.repositories()).toEqual([...images, `${name}/candidate`].sort());
     for (const [service, repository] of [
       ['app', name],
@@ -165,11 +207,14 @@ describe('the true workflow, of an owner with capitals', () => {
 
   test('rebuilds nothing for a tag: the tested digest gets the names of its version', async () => {
     const blobs = registry.blobs();
+    production = await createTarget('PRODUCTION');
     copy.git('tag', '--force', 'v1.2.3');
-    const jobs = ends(['gate', 'release', 'pipeline'], 'succeeded');
-    const run = await expectRun(copy, ['tag', 'v1.2.3', '--env', 'RELEASE_WAIT=0'], { green: true, jobs });
-    expect(Object.keys(run.jobs)).toHaveLength(3);
+    const jobs = ends(['gate', 'release', 'production', 'pipeline'], 'succeeded');
+    const args = ['tag', 'v1.2.3', '--env', 'RELEASE_WAIT=0', ...production.args];
+    const run = await expectRun(copy, args, { green: true, jobs });
+    expect(Object.keys(run.jobs)).toHaveLength(4);
     expect(registry.blobs()).toEqual(blobs);
+    await expectDeployed(production, '1.2.3');
     for (const tags of Object.values(await contents())) {
       const tested = tags[`sha-${sha}`];
       expect(tags).toMatchObject({
@@ -180,6 +225,27 @@ describe('the true workflow, of an owner with capitals', () => {
         edge: tested,
       });
     }
+  });
+
+  test('deploys by hand the version that is named', async () => {
+    const found = execFileSync('.github/tools.sh', ['--find'], { encoding: 'utf8' }).trim();
+    const inputs = ['environment=production', `version=sha-${sha}`].flatMap((input) => ['--input', input]);
+    const { code, output } = await attempt(
+      process.env.ACT_BINARY || join(found, 'act'),
+      [
+        ...[
+          'workflow_dispatch',
+          '--workflows',
+          '.github/workflows/deploy.yml',
+          ...inputs,
+          ...production.args,
+        ],
+        ...['--var', `REGISTRY=${registry.address}`, '--env', `GITHUB_REPOSITORY=${name}`],
+      ],
+      { cwd: copy.folder },
+    );
+    expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining(`${sha}: deployed`) });
+    await expectDeployed(production, `sha-${sha}`);
   });
 });
 

@@ -21,7 +21,7 @@ import { readDoor } from './door.ts';
 
 const minute = 60_000;
 const folder = mkdtempSync(join(tmpdir(), 'copy-'));
-const copy = join(folder, 'My.Service');
+const copy = join(folder, 'My own.Service');
 
 /** What travels: the working tree as `git archive` exports it, as the one commit of a new repository. */
 beforeAll(() => {

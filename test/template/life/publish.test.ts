@@ -16,19 +16,19 @@ beforeAll(() => {
   registry = startRegistry();
   clone = join(temporaryDirectory(), 'clone');
   cloneWorkingTree(clone);
-  execFileSync(
-    'test/template/publish.sh',
-    [registry.address, namespace, git(clone, 'rev-parse', 'HEAD').trim()],
-    {
-      env: { ...process.env, GIT_DIR: join(clone, '.git') },
-      stdio: ['ignore', 'ignore', 'pipe'],
-    },
-  );
+  publish();
 }, 120_000);
 afterAll(async () => {
   registry.stop();
   await stopAll();
 });
+
+function publish(): void {
+  execFileSync('test/template/publish.sh', [registry.address, namespace], {
+    env: { ...process.env, GIT_DIR: join(clone, '.git') },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+}
 
 function apply(directory: string): void {
   const id = `${registry.address}/${namespace}/${name}`;
@@ -92,4 +92,11 @@ test('applied to a repository, it leaves its README alone, and git shows what el
   git(directory, 'commit', '--quiet', '--message', 'mine');
   apply(directory);
   expect(git(directory, 'diff', '--name-only')).toBe('package.json');
+}, 60_000);
+
+test('a binary file that would be broken is refused', () => {
+  writeFileSync(join(clone, 'docs/picture.png'), Buffer.from([0x89, 0x50, 0x4e, 0x47, 0, 0, 1]));
+  git(clone, 'add', '--all');
+  git(clone, 'commit', '--quiet', '--message', 'a picture');
+  expect(publish).toThrow(/a binary file would be broken:\n.*docs\/picture\.png/);
 }, 60_000);

@@ -33,6 +33,10 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run ci': ['test/template/act/copy.ts', "'run', '--silent', 'ci'"],
   'npm run ci -- tag v1.2.3': ['test/template/act/scenarios.test.ts', "['tag', 'v1.2.3'"],
   'npm run ci -- pull_request': ['test/template/act/scenarios.test.ts', "['pull_request'"],
+  'npm run ci -- push --var STAGING=ssh://deploy@HOST': [
+    'test/template/act/scenarios.test.ts',
+    "['push', ...staging.args]",
+  ],
   'npm run doctor': ['test/template/life/doctor.test.ts', "'run', '--silent', 'doctor'"],
   'npm run doctor -- --verbose': ['test/template/life/doctor.test.ts', "'doctor', '--', '--verbose'"],
   'npm run upgrade': ['test/template/life/upgrade.test.ts', "'run', '--silent', 'upgrade'"],

@@ -10,7 +10,7 @@ export function createRoutes(precision: number, log: Log): Router {
     fahrenheit: Number(((celsius * 9) / 5 + 32).toFixed(precision)),
   });
 
-  router.get('/', (ctx) => {
+  router.get('/units', (ctx) => {
     ctx.body = { units: ['celsius', 'fahrenheit'] };
   });
 
