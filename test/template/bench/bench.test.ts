@@ -20,6 +20,7 @@ import {
   startTutorial,
   stopStacks,
 } from './stacks.ts';
+import { measureMeasuring, measureViewers } from './watching.ts';
 import { median, type Round, visit } from './wrk.ts';
 
 const rounds = Number(process.env.ROUNDS || 9);
@@ -247,6 +248,25 @@ test(
     }
   },
   5 * minute,
+);
+
+test(
+  'what watching costs',
+  async () => {
+    const stack = await startThisStack(2, { DASHBOARD: 'true' });
+    const share = await measureViewers(stack, { rounds, seconds, connections });
+    say();
+    say('## What watching costs');
+    say();
+    say(
+      `While 50 tabs show the number and 50 the plots, ${number(share, 2)} of the visits a second without them ` +
+        `are served (aim: at least 0.95).`,
+    );
+    say(
+      `Measuring costs ${number(await measureMeasuring(), 2)} µs of processor time a request (aim: at most 2).`,
+    );
+  },
+  10 * minute,
 );
 
 test(

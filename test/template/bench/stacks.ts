@@ -60,10 +60,10 @@ function start(command: string, args: string[], env: Record<string, string> = {}
 }
 
 /** As it is shipped: Redis' append-only file included, synced at each commit, which the others go without. */
-export async function startThisStack(workers = 2): Promise<Stack> {
+export async function startThisStack(workers = 2, settings: Record<string, string> = {}): Promise<Stack> {
   const redis = await startRedis({ appendOnly: true });
   const socketPath = join(temporaryDirectory(), 'app.sock');
-  const env = { REDIS_URL: redis.url, LISTEN: socketPath, WEB_CONCURRENCY: String(workers) };
+  const env = { REDIS_URL: redis.url, LISTEN: socketPath, WEB_CONCURRENCY: String(workers), ...settings };
   const app = await startApp({ env });
   const nginx = await startNginx(socketPath, { buffered: true });
   const [, server] = /process_id:(\d+)/.exec(String(await redis.command('INFO', 'server'))) ?? [];
