@@ -1,11 +1,12 @@
 /** The door `devcontainer templates apply`: what is published comes out as it was, wherever it is applied. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Registry, startRegistry } from '../../pipeline/registry.ts';
 import { stopAll, temporaryDirectory } from '../../support/processes.ts';
 import { cloneWorkingTree, git } from '../../support/repository.ts';
+import { expectSame, filesIn, travelling } from './travel.ts';
 
 const namespace = 'some-owner/some-repository';
 const { name, template } = JSON.parse(readFileSync('package.json', 'utf8'));
@@ -46,21 +47,9 @@ test('applied to a new folder with an awkward name, every file is there as it wa
   const directory = join(temporaryDirectory(), '.Mein Dienst für Éva');
   mkdirSync(directory);
   apply(directory);
-  const travels = execFileSync('sh', ['-c', 'git archive HEAD | tar --list'], {
-    cwd: clone,
-    encoding: 'utf8',
-  })
-    .split('\n')
-    .filter((path) => path && !path.endsWith('/') && path !== 'README.md');
-  const found = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter(
-    (path) => !statSync(join(directory, path)).isDirectory(),
-  );
-  expect(found.sort()).toEqual([...travels, 'docs/README.md'].sort());
-  for (const path of travels) {
-    const [before, after] = [clone, directory].map((root) => join(root, path)) as [string, string];
-    expect([path, readFileSync(after, 'utf8')]).toEqual([path, readFileSync(before, 'utf8')]);
-    expect([path, statSync(after).mode & 0o111]).toEqual([path, statSync(before).mode & 0o111]);
-  }
+  const travels = travelling(clone).filter((path) => path !== 'README.md');
+  expect(filesIn(directory)).toEqual([...travels, 'docs/README.md'].sort());
+  expectSame(clone, directory, travels);
 
   git(directory, 'init', '--quiet', '--initial-branch', 'main');
   git(directory, 'add', '--all');

@@ -46,6 +46,10 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run test:cluster': ['.github/workflows/cluster.yml', 'run: npm run test:cluster\n'],
   'npm run test:faults': [workflow, 'run: npm run test:faults\n'],
   'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder .\n'],
+  'npx giget gh:OWNER/REPOSITORY FOLDER': [
+    'test/template/life/tarball.test.ts',
+    "giget, ['gh:some-owner/some-repository', directory]",
+  ],
   'npx devcontainer templates apply --workspace-folder . --template-id REGISTRY/OWNER/REPOSITORY/service': [
     'test/template/life/publish.test.ts',
     "['devcontainer', 'templates', 'apply', '--workspace-folder'",
