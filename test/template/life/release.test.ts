@@ -1,0 +1,82 @@
+/** `test/template/release.sh` in a clone: what it refuses, the draft that it makes, and the signed tag. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { stopAll, temporaryDirectory } from '../../support/processes.ts';
+import { cloneWorkingTree, git } from '../../support/repository.ts';
+
+const key = join(temporaryDirectory(), 'key');
+let clone: string;
+
+beforeAll(() => {
+  clone = join(temporaryDirectory(), 'clone');
+  cloneWorkingTree(clone);
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);
+  writeFileSync(`${key}.signers`, `test@localhost ${readFileSync(`${key}.pub`, 'utf8')}`);
+  for (const [name, value] of Object.entries({
+    'user.name': 'test',
+    'user.email': 'test@localhost',
+    'gpg.format': 'ssh',
+    'gpg.ssh.allowedSignersFile': `${key}.signers`,
+    'user.signingKey': `${key}.pub`,
+  }))
+    git(clone, 'config', name, value);
+  git(clone, 'remote', 'add', 'origin', 'git@github.com:some-owner/some-repository.git');
+  git(clone, 'tag', 'v0.1.0');
+  git(clone, 'commit', '--quiet', '--allow-empty', '--message', 'Answer faster');
+});
+afterAll(stopAll);
+
+function release(...args: string[]): { code: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync('test/template/release.sh', args, {
+    cwd: clone,
+    encoding: 'utf8',
+  });
+  return { code: status, output: stdout + stderr };
+}
+const read = (path: string) => readFileSync(join(clone, path), 'utf8');
+
+test.each([
+  ['what is no version', '1.2', 'usage: '],
+  ['a version that is there', '0.1.0', '0.1.0 is not higher than the last version, v0.1.0'],
+  ['a lower one', '0.0.9', '0.0.9 is not higher than the last version, v0.1.0'],
+])('%s is refused', (_, version, reason) => {
+  expect(release(version)).toEqual({ code: 1, output: expect.stringContaining(`release: ${reason}`) });
+});
+
+test('changes that are not committed, and another branch, are refused', () => {
+  const before = read('package.json');
+  writeFileSync(join(clone, 'package.json'), `${before}\n`);
+  expect(release('0.2.0')).toEqual({ code: 1, output: expect.stringContaining('not committed') });
+  writeFileSync(join(clone, 'package.json'), before);
+  git(clone, 'switch', '--quiet', '--create', 'other');
+  expect(release('0.2.0')).toEqual({ code: 1, output: expect.stringContaining('git switch main') });
+  git(clone, 'switch', '--quiet', 'main');
+});
+
+test('a draft of the changelog is made of the commits; once it is edited, the tag tells it and is signed', () => {
+  const commits = git(clone, 'rev-list', '--count', 'HEAD');
+  expect(release('0.2.0')).toEqual({ code: 1, output: expect.stringContaining('has a draft for 0.2.0') });
+  const [, draft] = /\n\n## 0\.2\.0\n\n([\s\S]*?)\n\n## 0\.1\.0\n/.exec(read('CHANGELOG.md')) ?? [];
+  expect(draft).toBe('- Answer faster');
+  expect(git(clone, 'rev-list', '--count', 'HEAD')).toBe(commits);
+
+  writeFileSync(join(clone, 'CHANGELOG.md'), read('CHANGELOG.md').replace('- Answer', '- It answers'));
+  expect(release('0.2.0')).toEqual({
+    code: 0,
+    output: expect.stringContaining('git push --atomic origin main v0.2.0'),
+  });
+  git(clone, 'verify-tag', 'v0.2.0');
+  const [subject, ...body] = git(clone, 'for-each-ref', '--format=%(contents)', 'refs/tags/v0.2.0').split(
+    '\n',
+  );
+  expect([subject, body[0], body[1]]).toEqual(['v0.2.0', '', '- It answers faster']);
+  expect(body.join('\n')).not.toContain('What is promised'); // of the version before
+  expect(JSON.parse(git(clone, 'show', 'v0.2.0:package.json')).template).toEqual({
+    repository: 'https://github.com/some-owner/some-repository.git',
+    version: '0.2.0',
+  });
+  const changes = git(clone, 'diff', '--numstat', 'HEAD~1', 'v0.2.0').split('\n');
+  expect(changes).toEqual(['4\t0\tCHANGELOG.md', '2\t2\tpackage.json']);
+});
