@@ -188,7 +188,7 @@ test(
     expect(report).toMatchObject({ refused: report.sent - report.ok, failed: {} });
     expect(refusal).toMatchObject({ status: 503, headers: { 'retry-after': '1' } });
     expect(probes).toEqual({ '/livez 200': 30, '/readyz 503': 30 });
-    expect(growth).toBeLessThan(1.1);
+    expect(growth).toBeLessThan(1.2); // 10 kB kept of each refused visit would be more
     expect(verdict.wrong).toEqual([]);
     expectInTime(times);
   },
