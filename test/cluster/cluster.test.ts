@@ -125,7 +125,7 @@ test(
   '6: load brings pods and its end takes them away, without failing a request',
   async () => {
     await cluster.scale(1);
-    await tryUnderLoad(cluster, '6 autoscaled', 'much load for a while, of 1 pod', async () => {
+    async function scaleUpAndDown(): Promise<string> {
       await applyAutoscaler();
       const begin = performance.now();
       const more = cluster.startLoad({ busy: 30, rate: 1_500, pausing: 0 });
@@ -137,6 +137,10 @@ test(
       await waitFor(async () => (await count()) === 1, 'one pod again', 3 * minute);
       await cluster.kubectl('delete', 'horizontalpodautoscaler', 'service');
       return `the second pod was ready after ${(up / 1000).toFixed(0)} s`;
+    }
+    // One pod must be enough for those who stay, however slow the machine is.
+    await tryUnderLoad(cluster, '6 autoscaled', 'much load for a while, of 1 pod', scaleUpAndDown, {
+      few: true,
     });
   },
   7 * minute,

@@ -98,12 +98,13 @@ async function findAddress(kubectl: Cluster['kubectl']): Promise<{ host: string;
 
 /**
  * Clients that keep their connections, busy and with pauses, and clients that make a new one for each request: a few
- * hundred requests a second, because new pods need their share of the machine to start.
+ * hundred requests a second, because new pods need their share of the machine to start; or a `few`.
  */
-export function startClients(cluster: Trial): { stop(): Promise<Report> } {
+export function startClients(cluster: Trial, { few = false } = {}): { stop(): Promise<Report> } {
+  const [rate, pausing] = few ? [10, 2] : [100, 20];
   const loads: Load[] = [
-    cluster.startLoad({ busy: 10, rate: 100, pausing: 20 }),
-    cluster.startLoad({ busy: 10, rate: 100, pausing: 0, keepAlive: false }),
+    cluster.startLoad({ busy: 10, rate, pausing }),
+    cluster.startLoad({ busy: 10, rate, pausing: 0, keepAlive: false }),
   ];
   return {
     async stop() {
@@ -136,8 +137,9 @@ export async function tryUnderLoad(
   row: string,
   fault: string,
   act: () => Promise<unknown>,
+  clients: { few?: boolean } = {},
 ): Promise<void> {
-  const load = startClients(cluster);
+  const load = startClients(cluster, clients);
   await delay(1_000);
   let seen: unknown;
   try {

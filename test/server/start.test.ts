@@ -173,7 +173,7 @@ test('a second app on the same socket takes over, and no request fails', async (
   const entry = join(copyWithTestService(), 'dist/main.js'); // each app keeps what it has of its own to itself
   const env = { LISTEN: path, WEB_CONCURRENCY: '1' };
   const first = await startApp({ env, entry });
-  const load = startLoad(first.address, 4, { keepAlive: false });
+  const load = startLoad(first.address, 4, { keepAlive: false, path: '/' });
   await load.waitForAnswers(50);
   const second = await startApp({ env, entry });
   await load.waitForAnswers(50); // by now the first has accepted all that connected to it

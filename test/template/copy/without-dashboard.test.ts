@@ -40,7 +40,7 @@ test('nothing is left that speaks of it', () => {
     'deploy',
     'docker-compose.yml',
   );
-  expect(left.split('\n').filter((file) => file)).toEqual(['package.json']); // scripts that find nothing to do
+  expect(left.split('\n').filter((file) => file)).toEqual(['package.json']); // in `dev`, and in what `test` leaves out
 });
 
 test(
