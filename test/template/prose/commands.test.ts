@@ -42,6 +42,7 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run upgrade': ['test/template/life/upgrade.test.ts', "'run', '--silent', 'upgrade'"],
   'npm run upgrade v1.2.0': ['test/template/life/upgrade.test.ts', "upgrade(['v"],
   'npm run test:containers': [steps, 'npm run test:containers'],
+  'npm run test:browser': [everything, ' npm run test:browser\n'],
   'npm run test:pipeline': [workflow, 'run: npm run test:pipeline\n'],
   'npm run test:cluster': ['.github/workflows/cluster.yml', 'run: npm run test:cluster\n'],
   'npm run test:faults': [workflow, 'run: npm run test:faults\n'],
