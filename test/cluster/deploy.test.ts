@@ -137,10 +137,15 @@ testWithRegistry(
   3 * minute,
 );
 
+const renewal = ['get', 'lease', 'deploying', '--output', 'jsonpath={.spec.renewTime}'];
 testWithRegistry(
-  'of two at once one waits for the other',
+  'of two at once one waits for the other, and the lock is renewed meanwhile',
   async () => {
-    const both = await underLoad('two at once', () => Promise.all([deploy(['1.0.0']), deploy(['old'])]));
+    const both = await underLoad('two at once', async () => {
+      const ends = Promise.all([deploy(['1.0.0']), deploy(['old'])]);
+      await waitFor(async () => /^\d{4}-/.test((await cluster.attempt(renewal)).output), 'a renewal', minute);
+      return ends;
+    });
     for (const one of both) expectEnd(one, 0, ': deployed');
     expect(both.filter(({ output }) => output.includes('waiting for another deployment'))).toHaveLength(1);
   },
