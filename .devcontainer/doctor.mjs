@@ -44,6 +44,7 @@ const checks = {
   'file events': checkFileEvents,
   'file owners': checkOwners,
   'line endings': checkLineEndings,
+  'folder above': checkFolderAbove,
   git: checkGit,
   packages: checkPackages,
   Redis: checkRedis,
@@ -412,6 +413,16 @@ function filesIn(folder) {
     const path = `${folder}/${entry.name}`;
     return entry.isDirectory() ? filesIn(path) : [path];
   });
+}
+
+function checkFolderAbove() {
+  const ofHome = ['.ssh', '.aws', '.bashrc', '.profile', '.zshrc'];
+  const found = ofHome.filter((name) => existsSync(join(root, '..', name)));
+  if (found.length === 0) return [];
+  const what = `Beside this folder there is ${found.join(', ')}: it lies in a home directory.`;
+  const why =
+    'The dev container mounts the folder above the repository, so what runs in it can read and change those.';
+  return [warning(what, why, 'move this folder into one of its own, or clone it into a volume')];
 }
 
 async function checkGit() {

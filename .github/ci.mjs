@@ -73,7 +73,7 @@ async function runEvent(event, registry) {
   const jobs = new Map();
   for await (const line of createInterface({ input: running.stdout })) {
     console.log(line);
-    const [, job, what] = /^\[pipeline\/(.+?)\s*\]\s+(.*)/.exec(line) ?? [];
+    const [, job, what] = /^\[\w+\/(.+?)\s*\]\s+(.*)/.exec(line) ?? [];
     if (what?.endsWith('Run Set up job')) jobs.set(job, { began: Date.now() });
     const [, result] = /Job (succeeded|failed)/.exec(what ?? '') ?? [];
     if (result) Object.assign(jobs.get(job) ?? {}, { result, ended: Date.now() });

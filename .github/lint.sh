@@ -41,7 +41,7 @@ manifests() { # by the schema of the oldest Kubernetes that they are for; in pro
   ! grep -E '\bimage: ' "$rendered/production.yaml" | grep -vE '@sha256:[0-9a-f]{64}$' || found=1
   return "$found"
 }
-check manifests
+[ ! -d deploy/kubernetes ] || check manifests # a copy may have left them out
 
 [ $failed = 1 ] || echo "lint: workflows, ${#scripts[@]} shell scripts, Dockerfile, manifests: nothing found"
 exit $failed

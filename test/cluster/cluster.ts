@@ -2,10 +2,10 @@
 import { writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { expect } from '@jest/globals';
-import { createTrial, expectExact, type Trial } from '../faults/harness.ts';
-import type { Load, Report } from '../faults/load.ts';
-import { addRow } from '../faults/table.ts';
 import { atEnd, root, temporaryDirectory } from '../support/processes.ts';
+import { createTrial, expectExact, type Trial } from '../support/trial/harness.ts';
+import type { Load, Report } from '../support/trial/load.ts';
+import { addRow } from '../support/trial/table.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import { createKubectl, type Result } from './kubectl.ts';
 

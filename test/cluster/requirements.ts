@@ -1,10 +1,14 @@
 /** Before the tests: kubectl, and a cluster that was named on purpose, or one clear error. */
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { stopAll } from '../support/processes.ts';
 import { waitFor } from '../support/wait.ts';
 import { startStrangers } from './strangers.ts';
 
 export default async function requireCluster(): Promise<void> {
+  if (!existsSync('deploy/kubernetes')) {
+    throw new Error('this copy was applied without deploy/kubernetes, which is what these tests are of');
+  }
   const { CLUSTER_KUBECONFIG: kubeconfig, CLUSTER_CONTEXT: context } = process.env;
   if (!kubeconfig || !context) {
     throw new Error(
@@ -23,7 +27,7 @@ export default async function requireCluster(): Promise<void> {
         `${kubeconfig} said: ${error?.message ?? stderr.trim()}`,
     );
   }
-  process.env.TABLE = 'cluster'; // read by test/faults/table.ts
+  process.env.TABLE = 'cluster'; // read by test/support/trial/table.ts
   if (!process.env.CLUSTER_REGISTRY)
     process.stdout.write('CLUSTER_REGISTRY is not set: deployments to the cluster are skipped\n');
   if (await holdsPolicies()) process.env.CLUSTER_POLICIES = 'hold';

@@ -14,12 +14,12 @@ import {
   type Result,
   removeAll,
 } from '../containers/engine.ts';
-import { createTrial, type Trial } from '../faults/harness.ts';
-import { now } from '../faults/load.ts';
-import { addRow } from '../faults/table.ts';
 import { type Registry, startRegistry } from '../pipeline/registry.ts';
 import { atEnd, temporaryDirectory } from '../support/processes.ts';
 import { freePort } from '../support/requests.ts';
+import { createTrial, type Trial } from '../support/trial/harness.ts';
+import { now } from '../support/trial/load.ts';
+import { addRow } from '../support/trial/table.ts';
 import { waitFor } from '../support/wait.ts';
 import { createPublisher } from './publisher.ts';
 import { type Server, startServer } from './server.ts';

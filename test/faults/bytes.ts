@@ -2,8 +2,8 @@
 import { connect } from 'node:net';
 import type { Exchange } from '../support/history.ts';
 import type { Address } from '../support/requests.ts';
-import type { Trial } from './harness.ts';
-import { now } from './load.ts';
+import type { Trial } from '../support/trial/harness.ts';
+import { now } from '../support/trial/load.ts';
 
 interface Reaction {
   /** Of every answer, in their order; `none`: the connection was closed, or nothing came. */

@@ -3,10 +3,10 @@ import * as fc from 'fast-check';
 import { readConfig, settings } from '../../src/server/config.ts';
 import { ConfigError } from '../../src/server/env.ts';
 import { childrenOf, stopAll } from '../support/processes.ts';
+import { startService, startServiceAtPort } from '../support/trial/harness.ts';
+import { addRow } from '../support/trial/table.ts';
 import { anyRequest } from './any-request.ts';
 import { sendAll } from './bytes.ts';
-import { startService, startServiceAtPort } from './harness.ts';
-import { addRow } from './table.ts';
 
 const minute = 60_000;
 const requests = 4_000; // each way

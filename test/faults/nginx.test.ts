@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { sample } from '../support/judgement.ts';
 import { childrenOf, stopAll, temporaryDirectory } from '../support/processes.ts';
+import { ask, expectInTime, startService, startServiceAtPort } from '../support/trial/harness.ts';
+import { now } from '../support/trial/load.ts';
+import { addRow } from '../support/trial/table.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import { sendAll } from './bytes.ts';
-import { ask, expectInTime, startService, startServiceAtPort } from './harness.ts';
-import { now } from './load.ts';
 import { malformed } from './malformed.ts';
-import { addRow } from './table.ts';
 
 const minute = 60_000;
 const limit = 5 * minute; // for a machine that is busy with other things

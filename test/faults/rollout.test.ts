@@ -1,8 +1,8 @@
 import { afterEach, test } from '@jest/globals';
 import { cloneRepository, execute, prepareStack, removeAll } from '../containers/engine.ts';
 import { stopAll } from '../support/processes.ts';
-import { createTrial, expectExact } from './harness.ts';
-import { addRow } from './table.ts';
+import { createTrial, expectExact } from '../support/trial/harness.ts';
+import { addRow } from '../support/trial/table.ts';
 
 const minute = 60_000;
 const times = 6;

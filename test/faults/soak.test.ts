@@ -1,8 +1,8 @@
 import { afterEach, expect, test } from '@jest/globals';
 import { stopAll } from '../support/processes.ts';
+import { expectExact, residentMemory, startService } from '../support/trial/harness.ts';
+import { addRow } from '../support/trial/table.ts';
 import { delay } from '../support/wait.ts';
-import { expectExact, residentMemory, startService } from './harness.ts';
-import { addRow } from './table.ts';
 
 const minute = 60_000;
 // A quarter of a minute shows that nothing is lost; that memory does not grow takes long.

@@ -8,7 +8,6 @@ import { isRunning, killIfRunning, stopAll, temporaryDirectory } from '../suppor
 import { copyRepository } from '../support/repository.ts';
 import { request } from '../support/requests.ts';
 import { copyWithTestService } from '../support/service.ts';
-import { delay, waitFor } from '../support/wait.ts';
 import {
   countReplaced,
   expectExact,
@@ -17,9 +16,10 @@ import {
   startService,
   startServiceAtPort,
   waitForSuccessor,
-} from './harness.ts';
-import { countFailed } from './load.ts';
-import { addRow } from './table.ts';
+} from '../support/trial/harness.ts';
+import { countFailed } from '../support/trial/load.ts';
+import { addRow } from '../support/trial/table.ts';
+import { delay, waitFor } from '../support/wait.ts';
 
 const minute = 60_000;
 const limit = 10 * minute; // for a machine that is busy with other things

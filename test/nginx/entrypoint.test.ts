@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { Agent, createServer, type Server } from 'node:http';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { startLoad } from '../faults/load.ts';
 import { type Nginx, startNginx } from '../support/nginx.ts';
 import {
   atEnd,
@@ -13,6 +12,7 @@ import {
   temporaryDirectory,
 } from '../support/processes.ts';
 import { request } from '../support/requests.ts';
+import { startLoad } from '../support/trial/load.ts';
 import { delay, waitFor } from '../support/wait.ts';
 
 const agent = new Agent({ keepAlive: true });

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { parse } from 'yaml';
@@ -20,8 +20,10 @@ const jobs = Object.entries(workflow.jobs);
 const text = read('.github/workflows/pipeline.yml');
 
 test('every action of every workflow is pinned by its commit, with the version that it is', () => {
-  for (const name of ['pipeline', 'deploy', 'security']) {
-    const lines = read(`.github/workflows/${name}.yml`).split('\n');
+  const files = readdirSync(join(root, '.github/workflows'));
+  expect(files).toContain('pipeline.yml');
+  for (const file of files) {
+    const lines = read(`.github/workflows/${file}`).split('\n');
     const uses = lines.filter((line) => /\buses:/.test(line));
     expect(uses.length).toBeGreaterThan(0);
     for (const line of uses) expect(line).toMatch(/uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);

@@ -37,8 +37,4 @@ fi
 npm pkg set "template.version=$version" "template.repository=$repository"
 git diff --quiet HEAD || git commit --quiet --all --message "Release $version"
 { printf 'v%s\n' "$version"; section; } | git tag --sign --cleanup=whitespace --file - "v$version"
-cat <<END
-release: v$version. What is left, the last once the pipeline of the tag is green:
-  git push --atomic origin main v$version
-  test/template/publish.sh REGISTRY OWNER/REPOSITORY v$version
-END
+echo "release: v$version. What is left: git push --atomic origin main v$version"

@@ -2,6 +2,10 @@
 import { appendFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
+import type { AppOptions } from '../../support/app.ts';
+import { killIfRunning, stopAll, temporaryDirectory } from '../../support/processes.ts';
+import { type Redis, startRedis } from '../../support/redis.ts';
+import { request } from '../../support/requests.ts';
 import {
   countReplaced,
   expectExact,
@@ -11,12 +15,8 @@ import {
   type Service,
   startService,
   waitForSuccessor,
-} from '../../faults/harness.ts';
-import { addRow } from '../../faults/table.ts';
-import type { AppOptions } from '../../support/app.ts';
-import { killIfRunning, stopAll, temporaryDirectory } from '../../support/processes.ts';
-import { type Redis, startRedis } from '../../support/redis.ts';
-import { request } from '../../support/requests.ts';
+} from '../../support/trial/harness.ts';
+import { addRow } from '../../support/trial/table.ts';
 import { delay, waitFor } from '../../support/wait.ts';
 import { openLink } from './link.ts';
 

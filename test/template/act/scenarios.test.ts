@@ -126,6 +126,7 @@ describe('the true workflow, of an owner with capitals', () => {
 
   test('tags and deploys the digest that was tested, of every image, and nothing that others have put there', async () => {
     copy = makeCopy().thin();
+    copy.edit('package.json', (text) => text.replace(/("template": .*?"version": ")[^"]*/s, '$11.2.3'));
     sha = copy.commit();
     const planted: Record<string, string> = {};
     for (const image of images) {
@@ -225,6 +226,19 @@ describe('the true workflow, of an owner with capitals', () => {
         edge: tested,
       });
     }
+  });
+
+  test('publishes the template under that version, once it was applied and tested', async () => {
+    const workflow = ['--workflows', '.github/workflows/template.yml'];
+    const nothing = await expectRun(copy, ['tag', 'v1.2.3', ...workflow], { green: true, jobs: {} });
+    expect(nothing.log).not.toContain('publish.sh');
+    const jobs = ends(['push', 'try', 'tag'], 'succeeded');
+    const variable = ['--var', 'TEMPLATE=Some-Owner/Some-Repository'];
+    await expectRun(copy, ['tag', 'v1.2.3', ...workflow, ...variable], { green: true, jobs });
+    const tags = await registry.tags(`${name}/templates/service`);
+    expect(Object.keys(tags).sort()).toEqual(['1', '1.2', '1.2.3', 'latest']);
+    expect(new Set(Object.values(tags)).size).toBe(1);
+    expect(Object.keys(await registry.tags(name))).toContain('latest'); // still the app's image
   });
 
   test('deploys by hand the version that is named', async () => {

@@ -542,6 +542,12 @@ describe('files', () => {
     expect(read('.devcontainer/install')).toBe(before);
   });
 
+  test('of a home directory beside the copy', async () => {
+    write('../.ssh/id_ed25519', '');
+    const { mark, what } = only(await doctor());
+    expect([mark, what]).toEqual(['!', 'Beside this folder there is .ssh: it lies in a home directory.']);
+  });
+
   test('that git refuses, and the command that mends it', async () => {
     const mine = { uid: ordinaryUser, env: { PATH: healthy().PATH ?? '' } };
     chownSync(join(copy, '..'), ordinaryUser, ordinaryUser);

@@ -51,10 +51,8 @@ const runs: Record<string, [file: string, text: string]> = {
     'test/template/life/tarball.test.ts',
     "giget, ['gh:some-owner/some-repository', directory]",
   ],
-  'npx devcontainer templates apply --workspace-folder . --template-id REGISTRY/OWNER/REPOSITORY/service': [
-    'test/template/life/publish.test.ts',
-    "['devcontainer', 'templates', 'apply', '--workspace-folder'",
-  ],
+  'npx devcontainer templates apply --workspace-folder . --template-id REGISTRY/OWNER/REPOSITORY/templates/service':
+    ['test/template/life/publish.test.ts', "['devcontainer', 'templates', 'apply', '--workspace-folder'"],
   'docker compose up --wait': ['test/containers/stack.test.ts', "['up', '--detach', '--wait', '--no-build']"],
   'docker compose up --build --wait': [
     'test/containers/devcontainer.test.ts',

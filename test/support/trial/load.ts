@@ -7,8 +7,8 @@
 import { connect, type Socket } from 'node:net';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { transformFileSync } from '@swc/core';
-import type { Exchange } from '../support/history.ts';
-import type { Address } from '../support/requests.ts';
+import type { Exchange } from '../history.ts';
+import type { Address } from '../requests.ts';
 
 export interface LoadOptions {
   to: Address;

@@ -2,13 +2,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from '@jest/globals';
-import { type App, type AppOptions, startApp } from '../support/app.ts';
-import type { Exchange, Verdict } from '../support/history.ts';
-import { judge, sample, startBacking } from '../support/judgement.ts';
-import { type Nginx, startNginx } from '../support/nginx.ts';
-import { atEnd, temporaryDirectory } from '../support/processes.ts';
-import { type Address, request, workerOf } from '../support/requests.ts';
-import { waitFor } from '../support/wait.ts';
+import { type App, type AppOptions, startApp } from '../app.ts';
+import type { Exchange, Verdict } from '../history.ts';
+import { judge, sample, startBacking } from '../judgement.ts';
+import { type Nginx, startNginx } from '../nginx.ts';
+import { atEnd, temporaryDirectory } from '../processes.ts';
+import { type Address, request, workerOf } from '../requests.ts';
+import { waitFor } from '../wait.ts';
 import { type Load, type LoadOptions, now, type Report, startLoad } from './load.ts';
 import type { Time } from './table.ts';
 

@@ -3,7 +3,7 @@
  * it in coverage/TABLE.md, by default faults.md.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import type { Verdict } from '../support/history.ts';
+import type { Verdict } from '../history.ts';
 import { countFailed, type Report } from './load.ts';
 
 export interface Row {
