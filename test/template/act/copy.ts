@@ -38,7 +38,8 @@ export class Copy {
 
   /** Commits whatever has changed and returns the commit. */
   commit(): string {
-    this.git('commit', '--quiet', '--all', '--allow-empty', '--message', 'change');
+    this.git('add', '--all');
+    this.git('commit', '--quiet', '--allow-empty', '--message', 'change');
     return this.git('rev-parse', 'HEAD');
   }
 

@@ -266,7 +266,6 @@ describe('the true workflow, of an owner with capitals', () => {
 describe('nothing gets a tag', () => {
   /** The push failed in these jobs, and every tag is what it was. */
   async function expectStopped(copy: Copy, failed: string[]) {
-    copy.git('add', '--all');
     copy.commit();
     const before = await contents();
     const jobs = ends([...failed, 'index', 'pipeline'], 'failed');

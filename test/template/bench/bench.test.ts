@@ -124,10 +124,10 @@ test(
     const medianOf = (stack: Stack, of: (round: Round) => number) =>
       median((results.get(stack) ?? []).map(of));
     // Of each round its own ratio: what disturbs the machine disturbs neighbours alike.
-    const ratioTo = (stack: Stack) =>
+    const ratio = (one: Stack, to: Stack) =>
       median(
-        (results.get(ours) ?? []).map(
-          ({ perSecond }, round) => perSecond / (results.get(stack)?.[round]?.perSecond ?? Number.NaN),
+        (results.get(one) ?? []).map(
+          ({ perSecond }, round) => perSecond / (results.get(to)?.[round]?.perSecond ?? Number.NaN),
         ),
       );
     say();
@@ -150,11 +150,17 @@ test(
           1,
         ),
         number(commands.get(stack) ?? 0, 2),
-        number(ratioTo(stack), 2),
+        number(ratio(ours, stack), 2),
         stack.aim ?? '',
       ];
       say(`| ${cells.join(' | ')} |`);
     }
+    const [, , koa, tutorial, express] = stacks as [Stack, Stack, Stack, Stack, Stack];
+    say();
+    say(
+      `Koa alone is × ${number(ratio(koa, tutorial), 2)} the tutorial and × ${number(ratio(koa, express), 2)} ` +
+        'Express: no service on Koa is faster here.',
+    );
     sayCosts((stack, part) => median((costs.get(stack) ?? []).map((round) => round[part] ?? 0)));
     bars = stacks.map((stack) => ({
       name: stack.name,

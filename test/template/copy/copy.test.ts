@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { startRegistry } from '../../pipeline/registry.ts';
 import { cloneWorkingTree, git } from '../../support/repository.ts';
 import { readDoor } from './door.ts';
 
@@ -23,13 +24,18 @@ const minute = 60_000;
 const folder = mkdtempSync(join(tmpdir(), 'copy-'));
 const copy = join(folder, 'My own.Service');
 
-/** What travels: the working tree as `git archive` exports it, as the one commit of a new repository. */
+/** What travels of the working tree, published and applied, as the one commit of a new repository. */
 beforeAll(() => {
   const tree = join(folder, 'tree');
   cloneWorkingTree(tree);
+  const registry = startRegistry();
+  const published = ['push', registry.address, 'some-owner/some-repository'];
+  const said = execFileSync('test/template/publish.sh', published, { cwd: tree, encoding: 'utf8' });
+  const id = said.trim().split('\n').at(-1) as string;
   mkdirSync(copy);
-  const archive = execFileSync('git', ['archive', 'HEAD'], { cwd: tree, maxBuffer: 2 ** 28 });
-  execFileSync('tar', ['--extract', '--directory', copy], { input: archive });
+  const args = ['devcontainer', 'templates', 'apply', '--workspace-folder', copy, '--template-id', id];
+  execFileSync('npx', args, { stdio: 'pipe' });
+  registry.stop();
   git(copy, 'init', '--quiet', '--initial-branch', 'main');
   commit('first');
   run('npm', 'ci', '--prefer-offline', '--no-audit', '--no-fund');
@@ -98,6 +104,15 @@ describe('the copy as it is', () => {
       expect(passed(run('npm', 'test'))).toBeGreaterThan(100);
     },
     5 * minute,
+  );
+
+  test(
+    'comes up, is opened in its dev container, and its first push is green, all by its own commands',
+    () => {
+      expect(passed(run('npm', 'run', 'test:containers', '--', 'stack', 'devcontainer'))).toBeGreaterThan(25);
+      expect(run('npm', 'run', 'ci')).toContain('push: green');
+    },
+    30 * minute,
   );
 });
 

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type Registry, startRegistry } from '../../pipeline/registry.ts';
+import { readWorkflow, resultsOf } from '../../pipeline/workflow.ts';
 import { atEnd, stopAll, temporaryDirectory } from '../../support/processes.ts';
 import { cloneWorkingTree, git } from '../../support/repository.ts';
 import { expectSame, filesIn, travelling } from './travel.ts';
@@ -138,6 +139,30 @@ describe('what is published', () => {
     await expect(push(options)).rejects.toThrow(`${address} refused`);
     writeFileSync(join(folder, 'config.json'), '{}');
     await expect(push(options)).rejects.toThrow(`log in first: docker login ${address}`);
+  });
+
+  test('is written by jobs that run no package of npm, and nowhere but in the template’s own repository', () => {
+    const { jobs, permissions } = readWorkflow('template');
+    expect(permissions).toEqual({});
+    const writing = Object.entries(jobs).filter(([, job]) => job.permissions?.packages === 'write');
+    expect(writing.map(([name, { environment }]) => [name, environment])).toEqual([
+      ['push', 'candidates'],
+      ['tag', 'release'],
+    ]);
+    const commands = writing.flatMap(([, { steps }]) => steps.map(({ run }) => run ?? ''));
+    const script = readFileSync('test/template/publish.sh', 'utf8').replace(/^ *#.*$/gm, '');
+    for (const text of [...commands, script]) expect(text).not.toMatch(/\b(npm|npx|node|python3?|pip)\b/);
+    const tag = { event_name: 'push', ref: 'refs/tags/v1.2.3', repository: 'owner/copy' };
+    for (const [vars, result] of [
+      [{}, 'skipped'],
+      [{ TEMPLATE: 'owner/template' }, 'skipped'],
+      [{ TEMPLATE: 'owner/copy' }, 'success'],
+    ] as const)
+      expect(resultsOf(readWorkflow('template'), tag, {}, undefined, vars)).toEqual({
+        push: result,
+        try: result,
+        tag: result,
+      });
   });
 
   test('has no binary file, which would be broken', async () => {
