@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
-import { createServer, request } from 'node:http';
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 export const docker = (...args: string[]) =>
@@ -113,14 +113,21 @@ export interface FailingProxy {
   stop(): void;
 }
 
-/** Stands before a registry and lets it fail. */
-export async function startProxy(registry: string): Promise<FailingProxy> {
+/** Stands before a registry and lets it fail. `answers`: it answers a request itself, and says so. */
+export async function startProxy(
+  registry: string,
+  answers: (question: IncomingMessage, answer: ServerResponse) => boolean = () => false,
+): Promise<FailingProxy> {
   const [host, port] = registry.split(':');
   let failing: RegExp | undefined;
   const server = createServer((question, answer) => {
     const line = `${question.method} ${question.url}`;
     if (failing?.test(line)) {
       answer.writeHead(503).end('out of service');
+      return;
+    }
+    if (answers(question, answer)) {
+      question.resume();
       return;
     }
     const { method, url: path, headers } = question;

@@ -4,7 +4,7 @@
 #   test/template/publish.sh push REGISTRY OWNER/REPOSITORY [COMMIT]    under no tag; the last line is its reference
 #   test/template/publish.sh tag REGISTRY OWNER/REPOSITORY REFERENCE    X.Y, X, latest, and at last X.Y.Z
 #
-# Log in with `docker login` before. What travels is what `git archive` gives of the commit, by default HEAD:
+# Log in with `docker login` before. It needs jq, curl and GNU tar. What travels is what `git archive` gives of the commit, by default HEAD:
 # .gitattributes is the one list of what does not. The version is that in its package.json.
 #
 # It does what `devcontainer templates publish` does (containers.dev/implementors/templates-distribution), but by calls

@@ -1,12 +1,10 @@
 /** The door `devcontainer templates apply`: what is published comes out as it was, wherever it is applied. */
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { request as ask, createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { type Registry, startRegistry } from '../../pipeline/registry.ts';
+import { type Registry, startProxy, startRegistry } from '../../pipeline/registry.ts';
 import { readWorkflow, resultsOf } from '../../pipeline/workflow.ts';
 import { atEnd, stopAll, temporaryDirectory } from '../../support/processes.ts';
 import { cloneWorkingTree, git } from '../../support/repository.ts';
@@ -250,27 +248,19 @@ async function listOf(of: string): Promise<object> {
 /** Stands before a registry and lets nobody in but with a token, which it gives to one user, as ghcr.io does. */
 async function startTokenServer(to: string): Promise<{ address: string; asked: string[] }> {
   const asked: string[] = [];
-  const [host, port] = to.split(':');
-  const server = createServer((question, answer) => {
-    const { method, url = '', headers } = question;
+  const { address, stop } = await startProxy(to, ({ url = '', headers }, answer) => {
     const here = `http://${headers.host}`;
     if (url.startsWith('/token?')) {
       const may = headers.authorization === `Basic ${btoa('someone:secret')}`;
       asked.push(new URL(url, here).searchParams.get('scope') ?? '');
       answer.writeHead(may ? 200 : 403).end(JSON.stringify({ token: 'given' }));
-    } else if (headers.authorization !== 'Bearer given') {
-      const challenge = `Bearer realm="${here}/token",service="some registry"`;
-      answer.writeHead(401, { 'www-authenticate': challenge }).end();
-      question.resume();
-    } else {
-      const onward = ask({ host, port, method, path: url, headers }, (from) => {
-        answer.writeHead(from.statusCode ?? 502, from.headers);
-        from.pipe(answer);
-      });
-      question.pipe(onward);
+      return true;
     }
+    if (headers.authorization === 'Bearer given') return false;
+    const challenge = `Bearer realm="${here}/token",service="some registry"`;
+    answer.writeHead(401, { 'www-authenticate': challenge }).end();
+    return true;
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  atEnd(() => server.close());
-  return { address: `localhost:${(server.address() as AddressInfo).port}`, asked };
+  atEnd(stop);
+  return { address, asked };
 }
