@@ -7,7 +7,14 @@ import * as httpServer from '../../src/server/http-server.ts';
 import * as retry from '../../src/server/retry.ts';
 import * as supervisor from '../../src/server/supervisor.ts';
 import { maxHeartbeatInterval } from '../../src/server/worker.ts';
-import { type Place, parseDuration, readPlaces, readRelations, total } from '../support/durations.ts';
+import {
+  type Place,
+  parseDuration,
+  readPlaces,
+  readRelations,
+  readShellSeconds,
+  total,
+} from '../support/durations.ts';
 
 const nginx = readFileSync('deploy/nginx.conf', 'utf8').replaceAll(/#.*$/gm, '');
 const upstream = /upstream app \{[^}]*\}/.exec(nginx)?.[0] ?? '';
@@ -34,11 +41,6 @@ function healthCheck(option: string): number {
 function secondsToStop(program: string): number {
   const [section = ''] = new RegExp(`\\[program:${program}\\][^[]*`).exec(supervisord) ?? [];
   return Number(/^stopwaitsecs=(\d+)$/m.exec(section)?.[1]) * 1_000;
-}
-
-/** A variable of a script. */
-function shellSeconds(file: string, name: string): number {
-  return Number(new RegExp(`^${name}=(\\d+)`, 'm').exec(readFileSync(file, 'utf8'))?.[1]) * 1_000;
 }
 
 const fromSetting = ({ parse, default: value }: { parse(text: string): number; default: string }) =>
@@ -92,7 +94,7 @@ const durations: Record<string, Record<string, number>> = {
     'health check `--start-period`': healthCheck('--start-period'),
     'health check `--start-interval`': healthCheck('--start-interval'),
   },
-  'docker-entrypoint.sh': { '`close_delay`': shellSeconds('deploy/docker-entrypoint.sh', 'close_delay') },
+  'docker-entrypoint.sh': { '`close_delay`': readShellSeconds('deploy/docker-entrypoint.sh', 'close_delay') },
   'supervisord.conf': {
     'app `stopwaitsecs`': secondsToStop('app'),
     'nginx `stopwaitsecs`': secondsToStop('nginx'),
@@ -100,10 +102,10 @@ const durations: Record<string, Record<string, number>> = {
   'the command that runs `single`': {
     '`--stop-timeout`': Number(/--stop-timeout (\d+)/.exec(supervisord)?.[1]) * 1_000,
   },
-  'targets/ssh': { '`nginx_timeout`': shellSeconds('deploy/targets/ssh', 'nginx_timeout') },
+  'targets/ssh': { '`nginx_timeout`': readShellSeconds('deploy/targets/ssh', 'nginx_timeout') },
   deploy: {
-    '`lock_renewal`': shellSeconds('deploy/deploy', 'lock_renewal'),
-    '`lock_timeout`': shellSeconds('deploy/deploy', 'lock_timeout'),
+    '`lock_renewal`': readShellSeconds('deploy/deploy', 'lock_renewal'),
+    '`lock_timeout`': readShellSeconds('deploy/deploy', 'lock_timeout'),
   },
   rollout: {
     '`TIMEOUT`': Number(/\$\{TIMEOUT:-(\d+)\}/.exec(readFileSync('deploy/rollout', 'utf8'))?.[1]) * 1_000,

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { parse, parseAllDocuments } from 'yaml';
-import { parseDuration } from '../support/durations.ts';
+import { parseDuration, readShellSeconds } from '../support/durations.ts';
 
 // What the manifests must repeat, because Kubernetes reads no other file: it has to be what the other file says.
 
@@ -37,7 +37,7 @@ describe('the manifests say', () => {
   });
 
   test('a pod has time for all that its stop may take', () => {
-    const closeDelay = Number(/^close_delay=(\d+)/m.exec(entryPoint)?.[1]);
+    const closeDelay = readShellSeconds('deploy/docker-entrypoint.sh', 'close_delay') / 1_000;
     const shutdown = parseDuration(/worker_shutdown_timeout (\w+);/.exec(nginx)?.[1]) / 1_000;
     const pause = Number(/sleep (\d+)/.exec(preStop)?.[1]);
     expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(

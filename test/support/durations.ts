@@ -90,6 +90,11 @@ export function parseDuration(text: string | undefined): number {
   return toMilliseconds(value, unit);
 }
 
+/** Milliseconds of a variable that a shell script gives so many seconds. */
+export function readShellSeconds(file: string, name: string): number {
+  return Number(new RegExp(`^${name}=(\\d+)`, 'm').exec(readFileSync(file, 'utf8'))?.[1]) * 1_000;
+}
+
 export function total(sum: Sum): number {
   return sum.reduce((milliseconds, term) => milliseconds + term.times * term.milliseconds, 0);
 }
