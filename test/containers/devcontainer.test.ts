@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
@@ -24,13 +24,12 @@ import {
   startContainer,
 } from './engine.ts';
 
-const cli = join(process.cwd(), 'node_modules/@devcontainers/cli/devcontainer.js');
-
 /** Milliseconds that a busy machine may need to install packages and to compile; an idle one needs a tenth. */
 const slow = 240_000;
 
 /** A user whose uid is not the images': a new one if we are root, else whoever runs the tests. */
 const user = createUser();
+const cli = join(user.home, 'cli/devcontainer.js');
 const directory = cloneRepository('Dev.Copy', user.uid);
 const workspace = `/workspaces/${basename(directory)}`;
 let container: string;
@@ -51,6 +50,7 @@ afterAll(async () => {
 function createUser(): { uid: number; prefix: string[]; home: string } {
   const home = mkdtempSync(join(tmpdir(), 'home-'));
   atEnd(() => rmSync(home, { recursive: true, force: true }));
+  cpSync('node_modules/@devcontainers/cli', join(home, 'cli'), { recursive: true }); // this folder may be root's alone
   const own = process.getuid?.() ?? 1000;
   if (own !== 0) return { uid: own, prefix: [], home };
   const uid = 20_000 + Math.floor(Math.random() * 10_000);
