@@ -163,6 +163,12 @@ describe('what is published', () => {
       });
   });
 
+  test('is of the version that its tag says', async () => {
+    const pushAt = (tag: string) => push({ env: { GITHUB_REF: `refs/tags/${tag}` } });
+    expect(await pushAt(`v${template.version}`)).toBe(reference);
+    await expect(pushAt('v9.9.9')).rejects.toThrow('and the tag says refs/tags/v9.9.9');
+  });
+
   test('has no binary file, which would be broken', async () => {
     writeFileSync(join(clone, 'docs/picture.png'), Buffer.from([0x89, 0x50, 0x4e, 0x47, 0, 0, 1]));
     git(clone, 'add', '--all');
