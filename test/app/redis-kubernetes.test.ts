@@ -6,7 +6,7 @@ const local = 'deploy/kubernetes/overlays/local';
 const read = (path: string) => readFileSync(path, 'utf8');
 
 describe('on Kubernetes', () => {
-  if (!existsSync(local)) {
+  if (!existsSync('deploy/kubernetes')) {
     test.skip('there is nothing: this copy was applied without deploy/kubernetes', () => {});
     return;
   }

@@ -30,6 +30,15 @@ test('every action of every workflow is pinned by its commit, with the version t
   }
 });
 
+test('what a copy may have left out, its workflows do not ask for', () => {
+  const [checkout, ...steps] = readWorkflow('cluster').jobs.cluster?.steps ?? [];
+  expect(checkout?.uses).toMatch(/^actions\/checkout@/);
+  expect(steps.length).toBeGreaterThan(0);
+  for (const step of steps) expect(step.if).toContain("hashFiles('deploy/kubernetes/**') != ''");
+  const faults = workflow.jobs.long?.steps.find(({ run }) => run === 'npm run test:faults');
+  expect(faults?.if).toContain("hashFiles('test/faults/**', 'test/app/faults/**') != ''");
+});
+
 test("the pipeline uses no action but the checkout, and GitHub's own attest in the job that act leaves out", () => {
   for (const [name, job] of jobs) {
     const actions = job.steps.flatMap((step) => step.uses?.split('@')[0] ?? []);

@@ -4,8 +4,8 @@
 #   test/template/publish.sh push REGISTRY OWNER/REPOSITORY [COMMIT]    under no tag; the last line is its reference
 #   test/template/publish.sh tag REGISTRY OWNER/REPOSITORY REFERENCE    X.Y, X, latest, and at last X.Y.Z
 #
-# Log in with `docker login` before. It needs jq, curl and GNU tar. What travels is what `git archive` gives of the commit, by default HEAD:
-# .gitattributes is the one list of what does not. The version is that in its package.json.
+# Log in with `docker login` before. It needs jq, curl and GNU tar. What travels is what `git archive` gives of the
+# commit, by default HEAD: .gitattributes is the one list of what does not. The version is that in its package.json.
 #
 # It does what `devcontainer templates publish` does (containers.dev/implementors/templates-distribution), but by calls
 # of the registry alone, because it runs beside a token that can write, where no package of npm may. And it leaves the
@@ -129,6 +129,7 @@ tag() { # REFERENCE
     404) ;;
     *) die "$registry answers $there to the question whether there is a version $version" ;;
   esac
+
   # What lists of templates read.
   authorize "$collection"
   jq '{ sourceInformation: { source: "publish.sh" }, templates: [.] }' <<<"$metadata" >"$work/collection"

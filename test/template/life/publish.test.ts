@@ -15,7 +15,10 @@ const collection = 'some-owner/some-repository/templates'; // as registries spel
 const repository = `${collection}/service`;
 const { template } = JSON.parse(readFileSync('package.json', 'utf8'));
 const [major, minor] = template.version.split('.');
-const optional = ['deploy/kubernetes/*', 'test/faults/*'];
+/** What may be left out, as docs/copying.md says. */
+const optional: string[] = JSON.parse(
+  /--omit-paths '([^']+)'/.exec(readFileSync('docs/copying.md', 'utf8'))?.[1] ?? '',
+);
 let registry: Registry;
 let clone: string;
 let reference: string;
@@ -91,6 +94,12 @@ describe('what is published', () => {
     expect(await registry.tags(repository)).toEqual(Object.fromEntries(tags.map((tag) => [tag, digest])));
     expect((await registry.repositories()).sort()).toEqual([collection, repository]);
     expect(await publish('tag', [reference])).toMatch('is published already');
+  });
+
+  test('tells editors what may be left out: what the docs say', async () => {
+    const { annotations } = await manifestOf(repository, 'latest');
+    const { optionalPaths } = JSON.parse(annotations?.['dev.containers.metadata'] ?? '{}');
+    expect(optionalPaths).toEqual(optional);
   });
 
   test('is what `devcontainer templates publish` would make of these files', async () => {
@@ -200,7 +209,7 @@ describe('applied', () => {
     expect(git(directory, 'diff', '--name-only')).toBe('package.json');
   });
 
-  test.each([[[]], [['deploy/kubernetes/*']], [['test/faults/*']]])(
+  test.each([[[]], ...optional.map((path) => [[path]])])(
     'without %j it passes the checks, and no link is dead',
     (omitted: string[]) => {
       const directory = applyToRepository(omitted);
