@@ -2,11 +2,12 @@ import cluster from 'node:cluster';
 import { watch } from 'node:fs';
 import throng from 'throng';
 import { openPrimary } from './app/primary.ts';
+import { answerRequests } from './contract.ts';
 import { type Config, readConfig } from './server/config.ts';
 import { ConfigError } from './server/env.ts';
+import { InstanceMetrics } from './server/instance-metrics.ts';
 import { createLog } from './server/log.ts';
 import type { FromPrimary, FromWorker } from './server/messages.ts';
-import { InstanceMetrics } from './server/prometheus.ts';
 import { deduplicationWindow } from './server/retry.ts';
 import { openSocket } from './server/socket.ts';
 import { Supervisor } from './server/supervisor.ts';
@@ -47,12 +48,14 @@ function exitWithConfigError(error: unknown): never {
 async function runPrimary(): Promise<void> {
   const metrics = new InstanceMetrics();
   const answerWorker = openPrimary({ config, log, deduplicationWindow });
-  const supervisor = new Supervisor(config, log, (worker) => {
-    metrics.watch(worker);
-    answerWorker(worker);
+  const supervisor = new Supervisor(config, log, {
+    observer: metrics,
+    onFork(worker) {
+      metrics.watch(worker);
+      answerRequests(worker, 'metrics', () => metrics.toText(supervisor.wanted));
+      answerWorker(worker);
+    },
   });
-  metrics.wanted = () => supervisor.wanted;
-  supervisor.observer = metrics;
   const terminal = hasTerminal();
   process.on('SIGHUP', () => (terminal && !hasTerminal() ? supervisor.stop() : supervisor.reload()));
   process.on('SIGTTIN', () => supervisor.scale(1));

@@ -1,4 +1,4 @@
-import type { Context } from './service.ts';
+import type { Context } from '../contract.ts';
 import type { Store } from './store.ts';
 
 /** What is counted: visits, each exactly once. */

@@ -2,21 +2,12 @@
  * The store for a first look, on a machine without Redis. The count lives in the primary process and is lost when that
  * ends; workers ask for numbers over their IPC channels.
  */
-import type { Channel } from './service.ts';
+import { answerRequests, type Channel, createRequester } from '../contract.ts';
 import type { Store } from './store.ts';
 
-interface AllocationRequest {
-  type: 'allocate';
-  call: number;
+interface Allocation {
   ids: string[];
   deadline: number;
-}
-
-interface AllocationResponse {
-  type: 'allocated';
-  call: number;
-  /** Absent: the deadline had passed. */
-  numbers?: number[];
 }
 
 /** The count itself, in the primary. */
@@ -48,38 +39,17 @@ export function createMemory(window: number, now: () => number = Date.now): Memo
 
 /** In the primary: answers the allocations that arrive over one worker's channel. */
 export function answerAllocations(worker: Channel, memory: Pick<Memory, 'allocate'>): void {
-  worker.on('message', (request: AllocationRequest) => {
-    if (request.type !== 'allocate') return;
-    const response: AllocationResponse = { type: 'allocated', call: request.call };
-    if (Date.now() <= request.deadline) response.numbers = memory.allocate(request.ids);
-    worker.send?.(response, () => {}); // the worker may have died; its ids are remembered all the same
+  answerRequests(worker, 'allocate', ({ ids, deadline }: Allocation) => {
+    if (Date.now() > deadline) throw new Error('the deadline has passed');
+    return memory.allocate(ids);
   });
 }
 
 /** In a worker: the store whose allocations go to the primary. */
 export function openMemoryStore(primary: Channel): Store {
-  const calls = new Map<number, (numbers?: number[]) => void>();
-  let last = 0;
-  primary.on('message', (response: AllocationResponse) => {
-    if (response.type !== 'allocated') return;
-    calls.get(response.call)?.(response.numbers);
-    calls.delete(response.call);
-  });
+  const allocate = createRequester<Allocation, number[]>(primary, 'allocate');
   return {
-    allocate: (ids, deadline) =>
-      new Promise((resolve, reject) => {
-        last += 1;
-        const call = last;
-        calls.set(call, (numbers) =>
-          numbers ? resolve(numbers) : reject(new Error('the deadline has passed')),
-        );
-        const request: AllocationRequest = { type: 'allocate', call, ids, deadline };
-        primary.send?.(request, (error) => {
-          if (!error) return;
-          calls.delete(call);
-          reject(error);
-        });
-      }),
+    allocate: (ids, deadline) => allocate({ ids, deadline }),
     async ready() {
       if (!primary.connected) throw new Error('the primary process is gone');
     },

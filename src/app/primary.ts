@@ -1,9 +1,10 @@
+import type { OpenPrimary } from '../contract.ts';
 import { answerHistory, createMemoryHistory } from './dashboard/memory-history.ts'; // dashboard
 import { answerAllocations, createMemory } from './memory-store.ts';
-import type { OpenPrimary } from './service.ts';
+import type { AppConfig } from './settings.ts';
 
 /** What lives in the primary process, of which there is one: without Redis, the count. */
-export const openPrimary: OpenPrimary = ({ config, log, deduplicationWindow }) => {
+export const openPrimary: OpenPrimary<AppConfig> = ({ config, log, deduplicationWindow }) => {
   if (config.redisUrl !== undefined) {
     log.info(`the count is kept in Redis at ${new URL(config.redisUrl).host}`);
     return () => {};

@@ -1,6 +1,7 @@
+import type { EventEmitter } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createClient, defineScript } from 'redis';
-import type { Log } from './service.ts';
+import type { Log } from '../contract.ts';
 import type { Store } from './store.ts';
 
 /**
@@ -104,44 +105,10 @@ interface Credentials {
  */
 export function openRedisStore(
   url: string,
-  { log, deduplicationWindow, ...options }: { log: Log; deduplicationWindow: number } & Credentials,
+  { log, deduplicationWindow, ...credentials }: { log: Log; deduplicationWindow: number } & Credentials,
 ): RedisStore {
-  let lastLogged: 'back' | 'away' = 'back';
   let clockOffset = 0; // milliseconds by which Redis' clock is ahead of ours, as of its last answer
-  // What the client reads in a URL comes before its options, so the URL goes there without user and password.
-  const address = new URL(url);
-  const user = { name: decodeURIComponent(address.username), password: decodeURIComponent(address.password) };
-  Object.assign(address, { username: '', password: '' });
-  const client = createClient({
-    url: address.href,
-    credentialsProvider: {
-      type: 'async-credentials-provider',
-      // Asked at each connection, so that a file may get a new password while the app runs.
-      async credentials() {
-        const password = (await readPassword(options)) || user.password;
-        return { username: user.name || 'default', password };
-      },
-    },
-    scripts: { allocate },
-    disableOfflineQueue: true,
-    commandsQueueMaxLength: maxQueueSize,
-    pingInterval,
-    socket: {
-      connectTimeout,
-      socketTimeout,
-      // The client's own strategy gives up for good after a socket time-out.
-      reconnectStrategy: (retries) => Math.min(initialBackoff * 2 ** Math.min(retries, 10), maxBackoff),
-    },
-  });
-  client.on('ready', () => {
-    if (lastLogged === 'away') log.info('Redis is back');
-    lastLogged = 'back';
-  });
-  client.on('error', (error) => {
-    if (lastLogged === 'back') log.warn({ err: error }, 'Redis is away; trying again until it is back');
-    lastLogged = 'away';
-  });
-  client.connect().catch((error) => log.error({ err: error }, 'the connection to Redis has ended'));
+  const client = openClient(url, credentials, log);
 
   /** What the script returns after its clock. */
   async function run(ids: string[], deadline: number): Promise<number[]> {
@@ -167,6 +134,51 @@ export function openRedisStore(
       client.destroy();
     },
   };
+}
+
+/** A client that connects in the background, and again whenever the connection is lost. */
+function openClient(url: string, credentials: Credentials, log: Log) {
+  // What the client reads in a URL comes before its options, so the URL goes there without user and password.
+  const address = new URL(url);
+  const user = { name: decodeURIComponent(address.username), password: decodeURIComponent(address.password) };
+  Object.assign(address, { username: '', password: '' });
+  const client = createClient({
+    url: address.href,
+    credentialsProvider: {
+      type: 'async-credentials-provider',
+      // Asked at each connection, so that a file may get a new password while the app runs.
+      async credentials() {
+        const password = (await readPassword(credentials)) || user.password;
+        return { username: user.name || 'default', password };
+      },
+    },
+    scripts: { allocate },
+    disableOfflineQueue: true,
+    commandsQueueMaxLength: maxQueueSize,
+    pingInterval,
+    socket: {
+      connectTimeout,
+      socketTimeout,
+      // The client's own strategy gives up for good after a socket timeout.
+      reconnectStrategy: (retries) => Math.min(initialBackoff * 2 ** Math.min(retries, 10), maxBackoff),
+    },
+  });
+  logOutages(client, log);
+  client.connect().catch((error) => log.error({ err: error }, 'the connection to Redis has ended'));
+  return client;
+}
+
+/** One line when Redis goes away, and one when it is back. */
+function logOutages(client: EventEmitter, log: Log): void {
+  let lastLogged: 'back' | 'away' = 'back';
+  client.on('ready', () => {
+    if (lastLogged === 'away') log.info('Redis is back');
+    lastLogged = 'back';
+  });
+  client.on('error', (error) => {
+    if (lastLogged === 'back') log.warn({ err: error }, 'Redis is away; trying again until it is back');
+    lastLogged = 'away';
+  });
 }
 
 async function readPassword({ password, passwordFile }: Credentials): Promise<string | undefined> {

@@ -1,3 +1,4 @@
+import type { Values } from '../contract.ts';
 import { dashboardSetting } from './dashboard/setting.ts'; // dashboard
 import { storeSettings } from './store-settings.ts';
 
@@ -10,3 +11,5 @@ export const appSettings = {
   ...storeSettings,
   dashboard: dashboardSetting, // dashboard
 };
+
+export type AppConfig = Values<typeof appSettings>;

@@ -1,7 +1,8 @@
 import { BlockList, isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { appSettings } from '../app/settings.ts';
-import { integer, oneOf, readSettings, type Setting, seconds, type Values } from './env.ts';
+import type { Setting, Values } from '../contract.ts';
+import { integer, oneOf, readSettings, seconds } from './env.ts';
 
 /** Where to listen: the path of a unix socket, or a TCP port, on every address or on one. */
 export type Listen = { path: string } | { port: number; host?: string };

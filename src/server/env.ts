@@ -1,22 +1,4 @@
-/** What an environment variable means; app/settings.ts has entries of the same form. */
-export interface Setting<T> {
-  name: string;
-  /** As it would be written in the environment; undefined: the value may be absent. */
-  default: string | undefined;
-  meaning: string;
-  /** The value may contain a password: no message shows it. */
-  secret?: boolean;
-  /** @throws an error whose message says what would be right. */
-  parse(text: string): T;
-}
-
-/** The values of a table of settings, under the same keys. */
-// biome-ignore lint/suspicious/noExplicitAny: any setting's type
-export type Values<Table extends Record<string, Setting<any>>> = {
-  [Key in keyof Table]: Table[Key] extends Setting<infer T>
-    ? T | (Table[Key]['default'] extends string ? never : undefined)
-    : never;
-};
+import type { Setting, Values } from '../contract.ts';
 
 /** What the service cannot run with. The message has one line for each problem. */
 export class ConfigError extends Error {

@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { type IncomingMessage, METHODS } from 'node:http';
 import Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
-import type { Log, Service } from '../app/service.ts';
-import type { WorkerMetrics } from './metrics.ts';
+import type { Log, Service } from '../contract.ts';
+import { contentType } from './prometheus.ts';
 import { withinTime } from './retry.ts';
 import { serveFiles } from './static-files.ts';
+import type { WorkerMetrics } from './worker-metrics.ts';
 
 /** Milliseconds in which a service must say that it is ready: fewer than the image's health check waits. */
 export const readyTimeout = 500;
@@ -19,25 +20,25 @@ export interface HttpApp {
 
 interface Options {
   metrics?: Pick<WorkerMetrics, 'middleware'>;
-  /** Asks for the numbers of all workers, as Prometheus reads them. */
-  askMetrics?: () => Promise<string>;
-  /** The folder whose files are served, if nobody in front does. */
+  /** The metrics of all workers, as Prometheus reads them. */
+  readMetrics?: () => Promise<string>;
+  /** The folder whose files are served, if nginx is not in front. */
   files?: string | undefined;
-  /** Whether a request comes from a proxy that says truly who the client is, and which request it is. */
-  believes?: (request: IncomingMessage) => boolean;
+  /** Whether the request comes from a proxy that may say who the client is and which request it is. */
+  isTrustedProxy?: (request: IncomingMessage) => boolean;
 }
 
 /** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
 export function createHttpApp(
   service: Service,
-  { metrics, askMetrics, files, believes = () => false }: Options = {},
+  { metrics, readMetrics, files, isTrustedProxy = () => false }: Options = {},
 ): HttpApp {
   const koa = new Koa({ proxy: true, maxIpsCount: 1 }); // the last address is what the proxy saw itself
   const router = new Router({ methods: METHODS }); // all are known, so a wrong one is answered 405 and never 501
   let stopping = false;
   const isReady = shareReady(service);
 
-  // Alive: this process answers. It asks nobody else: a restart does not bring back what the service depends on.
+  // Alive: this process answers. It asks nothing else: a restart does not bring back what the service depends on.
   router.get('/livez', (ctx) => {
     ctx.set('Cache-Control', 'no-store'); // a cache would go on saying so
     ctx.body = 'alive\n';
@@ -49,12 +50,12 @@ export function createHttpApp(
     await isReady();
     ctx.body = 'ready\n';
   });
-  if (askMetrics) addMetrics(router, askMetrics);
+  if (readMetrics) addMetrics(router, readMetrics);
   router.use(service.router.routes());
 
   if (metrics) koa.use(metrics.middleware);
   koa.use(refuseMalformed);
-  koa.use(identifyRequest(believes));
+  koa.use(identifyRequest(isTrustedProxy));
   if (files) koa.use(serveFiles(files));
   koa.use(router.routes());
   koa.use(router.allowedMethods());
@@ -66,15 +67,17 @@ export function createHttpApp(
   };
 }
 
-/** The numbers for Prometheus. nginx tells them on its private port alone. */
-function addMetrics(router: Router, askMetrics: () => Promise<string>): void {
+/** The metrics for Prometheus. nginx serves them at its private port alone. */
+function addMetrics(router: Router, readMetrics: () => Promise<string>): void {
   router.get('/metrics', async (ctx) => {
-    ctx.body = await askMetrics().catch((cause) => ctx.throw(503, 'no numbers now', { cause, expose: true }));
-    ctx.type = 'text/plain; version=0.0.4';
+    ctx.body = await readMetrics().catch((cause) =>
+      ctx.throw(503, 'no metrics now', { cause, expose: true }),
+    );
+    ctx.type = contentType;
   });
 }
 
-/** Asks the service once for all who wait, so that a flood of probes costs it nothing. */
+/** Asks the service once for all probes that wait, so that a flood of them costs it nothing. */
 function shareReady(service: Service): () => Promise<void> {
   let asking: Promise<void> | undefined;
   async function ask(): Promise<void> {
@@ -107,16 +110,16 @@ function hasPath(ctx: Context): boolean {
   }
 }
 
-/** What a proxy knows better than the client, and the id of the request. Koa reads the first three. */
-const toldByProxies = ['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-request-id'];
+/** Headers that only a trusted proxy may set. Koa reads ip, host and protocol from the first three. */
+const proxyHeaders = ['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-request-id'];
 
 /**
  * nginx gives each request an id, and the same id to each of its tries. Other proxies give a UUID, whose digits are the
  * id here. A client could make up an id that another request has, so that one of them would have no effect.
  */
-function identifyRequest(believes: (request: IncomingMessage) => boolean): Middleware {
+function identifyRequest(isTrustedProxy: (request: IncomingMessage) => boolean): Middleware {
   return (ctx, next) => {
-    if (!believes(ctx.req)) for (const name of toldByProxies) delete ctx.req.headers[name];
+    if (!isTrustedProxy(ctx.req)) for (const name of proxyHeaders) delete ctx.req.headers[name];
     const given = ctx.get('X-Request-ID').replaceAll('-', '').toLowerCase();
     ctx.state.requestId = /^[0-9a-f]{32}$/.test(given) ? given : randomBytes(16).toString('hex');
     return next();
@@ -136,7 +139,7 @@ export function logFailures(koa: Koa, log: Log): void {
   });
 }
 
-/** The client went away during the answer, or sent what is not HTTP after its request: nobody is there to answer. */
+/** The client went away during the answer, or sent what is not HTTP after its request: there is no client to answer. */
 function isOfConnection(error: { code?: string; headerSent?: boolean }): boolean {
   return (
     error.headerSent === true &&

@@ -1,8 +1,6 @@
 import { destination, pino } from 'pino';
-import type { Log } from '../app/service.ts';
+import type { Log } from '../contract.ts';
 import type { LogLevel } from './config.ts';
-
-export type { Log };
 
 /**
  * Logs to standard output: one line of JSON for each event, or coloured text if that is a terminal. Writes are

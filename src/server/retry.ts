@@ -1,8 +1,8 @@
 /**
  * `retry` and `batch` let a service survive a short outage of what it depends on: they try again for a while, then
- * answer 503. A service gets both through its context; app/service.ts says what they promise.
+ * answer 503. A service gets both through its context; contract.ts says what they promise.
  */
-import type { Batch, Retry } from '../app/service.ts';
+import type { Batch, Retry } from '../contract.ts';
 import { createBackoff } from './backoff.ts';
 
 /** Milliseconds for which a request is tried again. */

@@ -6,11 +6,11 @@
  * lost or repeated event does no harm.
  */
 import nodeCluster, { type Cluster, type Worker } from 'node:cluster';
+import type { Log } from '../contract.ts';
 import { createBackoff } from './backoff.ts';
 import type { Config } from './config.ts';
-import type { Log } from './log.ts';
+import type { InstanceMetrics } from './instance-metrics.ts';
 import type { StartReason } from './messages.ts';
-import type { InstanceMetrics } from './prometheus.ts';
 import { type Action, nextLook, reconcile, type Situation } from './reconcile.ts';
 import type { ListeningSocket } from './socket.ts';
 import { type Timeouts, WorkerHandle } from './worker-handle.ts';
@@ -28,18 +28,23 @@ export const maxBackoff = 5_000;
 type Settings = Pick<Config, 'workers' | 'workerTimeout' | 'gracefulTimeout'>;
 type Forks = Pick<Cluster, 'fork' | 'on' | 'setupPrimary'>;
 
-type Observer = Pick<InstanceMetrics, 'countStart' | 'announce'>;
+interface Options {
+  /** Called with each new worker, before it has sent anything. */
+  onFork(worker: Worker): void;
+  /** Hears of workers that listen, are replaced, or die. */
+  observer: Pick<InstanceMetrics, 'countStart' | 'announce'>;
+  cluster?: Forks;
+}
 
 export class Supervisor {
   /** Resolves when all workers listen for the first time. */
   readonly serving: Promise<void>;
   /** Resolves to the exit code when no worker is left: 0 if each could finish what it had begun. */
   readonly done: Promise<number>;
-  /** Hears of workers that listen, are replaced, or die. */
-  observer: Observer = { countStart() {}, announce() {} };
 
   readonly #log: Log;
-  readonly #onFork: (worker: Worker) => void;
+  readonly #onFork: Options['onFork'];
+  readonly #observer: Options['observer'];
   readonly #cluster: Forks;
   readonly #timeouts: Timeouts;
   readonly #workers = new Set<WorkerHandle>(); // the oldest first
@@ -61,10 +66,10 @@ export class Supervisor {
   #resolveServing!: () => void;
   #resolveDone!: (code: number) => void;
 
-  /** `onFork` is called with each new worker, before it has sent anything. */
-  constructor(config: Settings, log: Log, onFork: (worker: Worker) => void, cluster: Forks = nodeCluster) {
+  constructor(config: Settings, log: Log, { onFork, observer, cluster = nodeCluster }: Options) {
     this.#log = log;
     this.#onFork = onFork;
+    this.#observer = observer;
     this.#cluster = cluster;
     this.#wanted = config.workers;
     this.#timeouts = {
@@ -142,7 +147,7 @@ export class Supervisor {
     const now = performance.now();
     for (const action of reconcile(this.#situation(now))) this.#perform(action);
     clearTimeout(this.#timer);
-    // By the same clock reading: what became due since then must not count as done.
+    // With the same `now`: what has become due meanwhile still lies ahead of it, so the timer fires at once.
     const pause = nextLook(this.#situation(now)) - performance.now();
     if (pause < Number.POSITIVE_INFINITY)
       this.#timer = setTimeout(() => this.#lookSoon(), Math.max(pause, 1));
@@ -192,7 +197,7 @@ export class Supervisor {
     handle.on('recycle', () => {
       this.#log.info(`worker ${handle.pid} has served its number of requests`);
       this.#vacancies.push('recycled');
-      this.observer.announce('recycled', handle.pid);
+      this.#observer.announce('recycled', handle.pid);
       this.#lookSoon();
     });
     handle.on('disconnect', () => this.#lookSoon());
@@ -209,8 +214,8 @@ export class Supervisor {
   }
 
   #onListening({ pid }: WorkerHandle): void {
-    this.observer.countStart(this.#reloading ? 'reload' : (this.#vacancies.shift() ?? 'start'));
-    this.observer.announce('started', pid);
+    this.#observer.countStart(this.#reloading ? 'reload' : (this.#vacancies.shift() ?? 'start'));
+    this.#observer.announce('started', pid);
     this.#forgetFailures();
     try {
       this.#socket?.publish();
@@ -224,7 +229,7 @@ export class Supervisor {
     this.#resolveServing();
     if (!this.#reloading) return;
     this.#log.info(`reloaded: ${countWorkers(this.#wanted)} on the new code`);
-    this.observer.announce('reloaded');
+    this.#observer.announce('reloaded');
     this.#endReload();
   }
 
@@ -235,7 +240,7 @@ export class Supervisor {
     if (state === 'listening') {
       this.#log.warn(`worker ${pid} died (${reason}) and is replaced`);
       this.#vacancies.push('died');
-      this.observer.announce('died', pid);
+      this.#observer.announce('died', pid);
       return;
     }
     this.#failures += 1;

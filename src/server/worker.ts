@@ -1,14 +1,14 @@
 import type { IncomingMessage } from 'node:http';
 import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { type Channel, openService } from '../app/service.ts';
+import { openService } from '../app/service.ts';
+import { type Channel, createRequester, type Log } from '../contract.ts';
 import type { Config } from './config.ts';
 import { createHttpApp, logFailures } from './http-app.ts';
 import { createHttpServer } from './http-server.ts';
-import type { Log } from './log.ts';
 import type { FromPrimary, FromWorker } from './messages.ts';
-import { WorkerMetrics } from './metrics.ts';
 import { batch, deduplicationWindow, retry, withinTime } from './retry.ts';
+import { WorkerMetrics } from './worker-metrics.ts';
 
 /** `instance`: all workers stop. `worker`: only this one does, and its successor listens already. */
 export type StopScope = 'instance' | 'worker';
@@ -17,7 +17,7 @@ export type Stop = (scope: StopScope) => Promise<void>;
 /** Milliseconds between two heartbeats, at most: four or more come within each WORKER_TIMEOUT. */
 export const maxHeartbeatInterval = 1_000;
 
-/** Milliseconds in which the primary must tell the numbers of all workers. */
+/** Milliseconds in which the primary must send the metrics of all workers. */
 const metricsTimeout = 1_000;
 
 /** What nginx serves in front of the app. Only where the app is run from its repository is it there without nginx. */
@@ -45,9 +45,9 @@ export async function startWorker(
 
   const { koa, stopBeingReady } = createHttpApp(service, {
     metrics,
-    askMetrics: createAsk(primary, send),
+    readMetrics: createMetricsReader(primary),
     files: 'port' in config.listen ? files : undefined,
-    believes: chooseProxies(config),
+    isTrustedProxy: createProxyCheck(config),
   });
   logFailures(koa, log);
 
@@ -71,35 +71,22 @@ export async function startWorker(
     await server.close();
     clearInterval(heartbeat);
     await service.close();
-    send({ type: 'heartbeat', metrics: metrics.snapshot() }); // its last numbers
+    send({ type: 'heartbeat', metrics: metrics.snapshot() }); // its last totals
   };
 }
 
-/** Only nginx reaches a unix socket. At a port, a proxy is believed if its address is named. */
-function chooseProxies({ listen, trustedProxies }: Pick<Config, 'listen' | 'trustedProxies'>) {
+/** Only nginx reaches a unix socket. At a port, a proxy is trusted if TRUSTED_PROXIES has its address. */
+function createProxyCheck({ listen, trustedProxies }: Pick<Config, 'listen' | 'trustedProxies'>) {
   return ({ socket: { remoteAddress = '', remoteFamily } }: IncomingMessage): boolean =>
     'path' in listen ||
     trustedProxies?.check(remoteAddress, remoteFamily === 'IPv6' ? 'ipv6' : 'ipv4') === true;
 }
 
-/** Returns what asks the primary for the numbers of all workers. It rejects if there is no answer in time. */
-function createAsk(primary: Channel, send: (message: FromWorker) => void): () => Promise<string> {
-  const calls = new Map<number, (text: string) => void>();
-  let last = 0;
-  primary.on('message', (message: FromPrimary) => {
-    if (message.type === 'metrics') calls.get(message.call)?.(message.text);
-  });
-  return async () => {
-    last += 1;
-    const call = last;
-    const answer = new Promise<string>((resolve) => calls.set(call, resolve));
-    send({ type: 'metrics', call });
-    try {
-      return await withinTime(answer, metricsTimeout, () => new Error('the primary does not answer'));
-    } finally {
-      calls.delete(call);
-    }
-  };
+/** Reads the metrics of all workers from the primary. Rejects if there is no answer in time. */
+function createMetricsReader(primary: Channel): () => Promise<string> {
+  const read = createRequester<undefined, string>(primary, 'metrics');
+  return () =>
+    withinTime(read(undefined), metricsTimeout, () => new Error('the primary process does not answer'));
 }
 
 /** Returns what is to be called for each request. Calls `done` once, after maxRequests and a random part of the jitter. */

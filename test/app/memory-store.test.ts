@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import { answerAllocations, createMemory, openMemoryStore } from '../../src/app/memory-store.ts';
-import type { Channel } from '../../src/app/service.ts';
+import type { Channel } from '../../src/contract.ts';
 
 const deduplicationWindow = 30_000;
 
@@ -123,6 +123,6 @@ test('a worker that is gone is no matter to the primary', async () => {
   };
   answerAllocations(Object.assign(atPrimary, { send }), createMemory(deduplicationWindow));
   expect(() =>
-    atPrimary.emit('message', { type: 'allocate', call: 1, ids: ['a'], deadline: soon }),
+    atPrimary.emit('message', { type: 'allocate', call: 1, question: { ids: ['a'], deadline: soon } }),
   ).not.toThrow();
 });

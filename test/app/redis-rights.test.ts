@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { openRedisStore } from '../../src/app/redis-store.ts';
-import type { Log } from '../../src/app/service.ts';
+import type { Log } from '../../src/contract.ts';
 import { stopAll } from '../support/processes.ts';
 import { type Redis, startRedis } from '../support/redis.ts';
 import { waitFor } from '../support/wait.ts';

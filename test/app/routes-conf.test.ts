@@ -4,10 +4,12 @@ import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, test } from '@jest/globals';
 import { openPrimary } from '../../src/app/primary.ts';
-import { type Channel, type Context, openService } from '../../src/app/service.ts';
+import { openService } from '../../src/app/service.ts';
+import type { AppConfig } from '../../src/app/settings.ts';
+import type { Channel } from '../../src/contract.ts';
 import { createHttpApp } from '../../src/server/http-app.ts';
-import { WorkerMetrics } from '../../src/server/metrics.ts';
 import { batch, retry } from '../../src/server/retry.ts';
+import { WorkerMetrics } from '../../src/server/worker-metrics.ts';
 
 const listed = readFileSync('src/app/routes.conf', 'utf8')
   .split('\n')
@@ -17,7 +19,7 @@ const listed = readFileSync('src/app/routes.conf', 'utf8')
 /** The service with the count in memory, and its primary in this same process. */
 function open() {
   const write = () => {};
-  const config = { dashboard: true } as object as Context['config'];
+  const config = { dashboard: true } as AppConfig;
   const log = { debug: write, info: write, warn: write, error: write, fatal: write };
   const deduplicationWindow = 30_000;
   const [worker, primary] = [new EventEmitter(), new EventEmitter()];

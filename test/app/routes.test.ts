@@ -4,8 +4,8 @@ import { afterEach, expect, test } from '@jest/globals';
 import type { Counter } from '../../src/app/counter.ts';
 import { createRoutes } from '../../src/app/routes.ts';
 import { createHttpApp } from '../../src/server/http-app.ts';
-import { WorkerMetrics } from '../../src/server/metrics.ts';
 import { Unavailable } from '../../src/server/retry.ts';
+import { WorkerMetrics } from '../../src/server/worker-metrics.ts';
 import { type RequestOptions, request } from '../support/requests.ts';
 
 let server: Server | undefined;
@@ -25,7 +25,7 @@ async function serve(failure?: Error) {
   const router = createRoutes(counter);
   const { koa } = createHttpApp(
     { router, async ready() {}, drain() {}, async close() {} },
-    { metrics: new WorkerMetrics(), askMetrics: async () => '', believes: () => true },
+    { metrics: new WorkerMetrics(), readMetrics: async () => '', isTrustedProxy: () => true },
   );
   koa.silent = true;
   const listening = createServer(koa.callback());

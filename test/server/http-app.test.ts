@@ -5,10 +5,10 @@ import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globa
 import Router from '@koa/router';
 import fc from 'fast-check';
 import type { Context } from 'koa';
-import type { Log, Service } from '../../src/app/service.ts';
+import type { Log, Service } from '../../src/contract.ts';
 import { createHttpApp, logFailures, readyTimeout } from '../../src/server/http-app.ts';
-import { WorkerMetrics } from '../../src/server/metrics.ts';
 import { Unavailable } from '../../src/server/retry.ts';
+import { WorkerMetrics } from '../../src/server/worker-metrics.ts';
 import { type RequestOptions, request } from '../support/requests.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -19,7 +19,10 @@ afterEach(() => {
 });
 
 /** An application on a small service of the tests' own, and all that can be seen of it. */
-async function serve({ believes, ...overrides }: Partial<Service> & { believes?: () => boolean } = {}) {
+async function serve({
+  isTrustedProxy,
+  ...overrides
+}: Partial<Service> & { isTrustedProxy?: () => boolean } = {}) {
   const ids: string[] = [];
   const errors: { error: Error & { status?: number }; ctx: Context | undefined }[] = [];
   const lines: { level: string; fields: object; message: string }[] = [];
@@ -44,8 +47,8 @@ async function serve({ believes, ...overrides }: Partial<Service> & { believes?:
   const service: Service = { router, async ready() {}, drain() {}, async close() {}, ...overrides };
   const { koa, stopBeingReady } = createHttpApp(service, {
     metrics: new WorkerMetrics(),
-    askMetrics: async () => 'numbers\n',
-    ...(believes && { believes }),
+    readMetrics: async () => 'numbers\n',
+    ...(isTrustedProxy && { isTrustedProxy }),
   });
   koa.on('error', (error, ctx) => errors.push({ error, ctx }));
   const write = (level: string) => (fields: object, message: string) =>
@@ -119,11 +122,11 @@ describe('request ids', () => {
     for (const id of ids) expect(id).toMatch(/^[0-9a-f]{32}$/);
   });
 
-  const believes = () => true;
+  const isTrustedProxy = () => true;
   const hex = fc.stringMatching(/^[0-9a-f]{32}$/);
 
   test('an id of 32 hexadecimal digits is what the service sees, if who asks is believed', async () => {
-    const { ask, ids } = await serve({ believes });
+    const { ask, ids } = await serve({ isTrustedProxy });
     await fc.assert(
       fc.asyncProperty(hex, async (id) => {
         const { status } = await ask('/', { headers: { 'X-Request-ID': id } });
@@ -135,13 +138,13 @@ describe('request ids', () => {
   });
 
   test('a UUID, as other proxies send it, is the id that its digits are', async () => {
-    const { ask, ids } = await serve({ believes });
+    const { ask, ids } = await serve({ isTrustedProxy });
     await ask('/', { headers: { 'X-Request-ID': '0B9D1F6A-7f1c-4e57-8c7e-1a2b3c4d5e6f' } });
     expect(ids).toEqual(['0b9d1f6a7f1c4e578c7e1a2b3c4d5e6f']);
   });
 
   test('any other id is no mistake, and the request gets a new one', async () => {
-    const { ask, ids } = await serve({ believes });
+    const { ask, ids } = await serve({ isTrustedProxy });
     // What HTTP can carry in a header: visible ASCII and spaces; without an effect at its ends.
     const text = fc.oneof(
       fc.string().filter((given) => /^[ -~]*$/.test(given)),
@@ -177,7 +180,7 @@ describe('what a proxy says of the client', () => {
   };
 
   test('is true of one that is believed; what the client wrote before it is not', async () => {
-    const { ask } = await serve({ believes: () => true });
+    const { ask } = await serve({ isTrustedProxy: () => true });
     const { body } = await ask('/client', { headers });
     expect(JSON.parse(body)).toEqual({ ip: '203.0.113.9', host: 'example.org', secure: true });
   });
@@ -230,7 +233,7 @@ describe('failures', () => {
   });
 
   test('each failed request is one error event and one line, with the id of the request', async () => {
-    const { ask, errors, lines } = await serve({ believes: () => true });
+    const { ask, errors, lines } = await serve({ isTrustedProxy: () => true });
     const id = 'b'.repeat(32);
     await ask('/broken?from=here', { headers: { 'X-Request-ID': id } });
     expect(errors).toHaveLength(1);

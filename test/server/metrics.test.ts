@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
-import { bounds, WorkerMetrics } from '../../src/server/metrics.ts';
+import { bounds, WorkerMetrics } from '../../src/server/worker-metrics.ts';
 import { type App, startApp } from '../support/app.ts';
 import { sample } from '../support/judgement.ts';
 import { startNginx } from '../support/nginx.ts';

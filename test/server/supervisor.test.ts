@@ -19,6 +19,8 @@ afterEach(() => {
   performance.now = realNow;
 });
 
+const observer = { countStart() {}, announce() {} };
+
 const turn = () => new Promise<void>((resume) => setImmediate(resume));
 
 /** A supervisor over fake workers. It is started, and throng has forked the first workers. */
@@ -43,12 +45,11 @@ async function start(settings: { workers?: number; workerTimeout?: number; grace
     close: jest.fn<() => void>(),
   } satisfies ListeningSocket;
   const adopted: Worker[] = [];
-  const supervisor = new Supervisor(
-    config,
-    log,
-    (worker) => adopted.push(worker as Worker),
-    cluster as unknown as ConstructorParameters<typeof Supervisor>[3],
-  );
+  const supervisor = new Supervisor(config, log, {
+    onFork: (worker) => adopted.push(worker),
+    observer,
+    cluster: cluster as never,
+  });
   const world = {
     config,
     cluster,
@@ -141,7 +142,7 @@ test('signals that come before the socket is open are neither lost nor do they f
   const cluster = new FakeCluster();
   const log = { debug() {}, info() {}, warn() {}, error() {}, fatal() {} };
   const config = { workers: 2, workerTimeout: 0, gracefulTimeout: 1_000 };
-  const supervisor = new Supervisor(config, log, () => {}, cluster as never);
+  const supervisor = new Supervisor(config, log, { onFork() {}, observer, cluster: cluster as never });
   supervisor.reload();
   supervisor.scale(1);
   await turn();

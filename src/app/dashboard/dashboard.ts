@@ -1,7 +1,8 @@
 /** The number that lives and the plots: the only file of this folder that the rest of the app knows. */
 import Router from '@koa/router';
+import type { Context } from '../../contract.ts';
 import type { RedisStore } from '../redis-store.ts';
-import type { Context } from '../service.ts';
+import type { AppConfig } from '../settings.ts';
 import type { Store } from '../store.ts';
 import type { History } from './history.ts';
 import { createLive } from './live.ts';
@@ -21,7 +22,7 @@ export interface Dashboard {
   close(): Promise<void>;
 }
 
-export async function openDashboard(context: Context, store: Store): Promise<Dashboard> {
+export async function openDashboard(context: Context<AppConfig>, store: Store): Promise<Dashboard> {
   const history = await openHistory(context, store);
   const live = createLive(history);
   const router = new Router();

@@ -1,20 +1,11 @@
 /** Without Redis the primary keeps the logs, and workers ask it over their IPC channels. */
-import type { Channel } from '../service.ts';
+import { answerRequests, type Channel, createRequester } from '../../contract.ts';
 import { type Entry, type History, keep, type LogName } from './history.ts';
 
-interface HistoryRequest {
-  type: 'history';
-  call: number;
+interface Call {
   method: keyof History;
   // biome-ignore lint/suspicious/noExplicitAny: of the method
   arguments: any[];
-}
-
-interface HistoryResponse {
-  type: 'history-answer';
-  call: number;
-  // biome-ignore lint/suspicious/noExplicitAny: of the method
-  result: any;
 }
 
 /** In the primary. */
@@ -46,38 +37,19 @@ function isAfter(id: string, other: string): boolean {
 
 /** In the primary: answers one worker. */
 export function answerHistory(worker: Channel, history: History): void {
-  worker.on('message', async (request: HistoryRequest) => {
-    if (request.type !== 'history') return;
-    const method = history[request.method] as (...given: unknown[]) => Promise<unknown>;
-    const result = await method(...request.arguments);
-    worker.send?.({ type: 'history-answer', call: request.call, result } satisfies HistoryResponse, () => {});
+  answerRequests(worker, 'history', (call: Call) => {
+    const method = history[call.method] as (...given: unknown[]) => Promise<unknown>;
+    return method(...call.arguments);
   });
 }
 
 /** In a worker. */
 export function openMemoryHistory(primary: Channel): History {
-  const calls = new Map<number, (result: unknown) => void>();
-  let last = 0;
-  primary.on('message', (response: HistoryResponse) => {
-    if (response.type !== 'history-answer') return;
-    calls.get(response.call)?.(response.result);
-    calls.delete(response.call);
-  });
-  const ask = (method: keyof History, ...given: unknown[]) =>
-    // biome-ignore lint/suspicious/noExplicitAny: of the method
-    new Promise<any>((resolve, reject) => {
-      last += 1;
-      const request: HistoryRequest = { type: 'history', call: last, method, arguments: given };
-      calls.set(last, resolve);
-      primary.send?.(request, (error) => {
-        if (!error) return;
-        calls.delete(request.call);
-        reject(error);
-      });
-    });
+  // biome-ignore lint/suspicious/noExplicitAny: of the method
+  const ask = createRequester<Call, any>(primary, 'history');
   return {
-    count: () => ask('count'),
-    append: (...given) => ask('append', ...given),
-    after: (...given) => ask('after', ...given),
+    count: () => ask({ method: 'count', arguments: [] }),
+    append: (...given) => ask({ method: 'append', arguments: given }),
+    after: (...given) => ask({ method: 'after', arguments: given }),
   };
 }

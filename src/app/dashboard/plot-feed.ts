@@ -1,5 +1,5 @@
 import type { Context } from 'koa';
-import type { Log } from '../service.ts';
+import type { Log } from '../../contract.ts';
 import type { History } from './history.ts';
 import type { Plot, Points } from './plot.ts';
 import { Seconds } from './seconds.ts';

@@ -1,4 +1,4 @@
-import type { Durations, Metrics } from '../service.ts';
+import type { Durations, Metrics } from '../../contract.ts';
 import type { History } from './history.ts';
 import type { Plot } from './plot.ts';
 import { readVisits } from './visits.ts';

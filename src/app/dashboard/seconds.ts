@@ -1,6 +1,6 @@
 /** What each worker tells each second: written by all, read by those that somebody looks at. */
 import { hostname } from 'node:os';
-import type { Log, Metrics, WorkerEvent } from '../service.ts';
+import type { Log, Metrics, WorkerEvent } from '../../contract.ts';
 import { type History, keep } from './history.ts';
 import { type Plot, type Points, toPoints, type Values } from './plot.ts';
 

@@ -1,4 +1,4 @@
-import type { Channel } from '../../../src/app/service.ts';
+import type { Channel } from '../../../src/contract.ts';
 
 export function openPrimary(): (worker: Channel) => void {
   return () => {};

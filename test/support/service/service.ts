@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import Router from '@koa/router';
-import type { Context, Service } from '../../../src/app/service.ts';
+import type { Context, Service } from '../../../src/contract.ts';
 
 const methods = ['GET', 'POST'];
 

@@ -1,7 +1,7 @@
 /** What it costs to be watched: by open tabs, and by the server's own measuring. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Context } from 'koa';
-import { WorkerMetrics } from '../../../src/server/metrics.ts';
+import { WorkerMetrics } from '../../../src/server/worker-metrics.ts';
 import { openEvents } from '../../app/dashboard/events.ts';
 import type { Stack } from './stacks.ts';
 import { median, visit } from './wrk.ts';

@@ -3,22 +3,12 @@
  * kept, after src/app and test/app were replaced by another service.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { startRegistry } from '../../pipeline/registry.ts';
 import { cloneWorkingTree, git } from '../../support/repository.ts';
-import { readDoor } from './door.ts';
 
 const minute = 60_000;
 const folder = mkdtempSync(join(tmpdir(), 'copy-'));
@@ -125,8 +115,6 @@ describe.each([
       rmSync(join(copy, wing), { recursive: true });
       cpSync(join(__dirname, name, wing), join(copy, wing), { recursive: true });
     }
-    const service = join(copy, 'src/app/service.ts');
-    writeFileSync(service, readFileSync(service, 'utf8').replace(/^\/\/ The types .*\n\n/m, readDoor));
     commit(name);
   });
 

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { cloneWorkingTree } from '../../support/repository.ts';
-import { readDoor } from './door.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'page-'));
 const copy = join(folder, 'copy');
@@ -31,18 +30,10 @@ beforeAll(() => {
     ...['notes', 'primary', 'routes', 'service', 'settings'].map((name) => `src/app/${name}.ts`),
     ...['notes.test', 'visit'].map((name) => `test/app/${name}.ts`),
   ]);
-  // The page shows the end of service.ts.
-  const imports = [
-    "import type Router from '@koa/router';",
-    "import { openNotes } from './notes.ts';",
-    "import { createRoutes } from './routes.ts';",
-    "import type { appSettings } from './settings.ts';",
-  ];
-  const service = `${imports.join('\n')}\n\n${readDoor()}${files.get('src/app/service.ts')}`;
   for (const wing of ['src/app', 'test/app']) rmSync(join(copy, wing), { recursive: true });
   for (const [path, text] of files) {
     mkdirSync(dirname(join(copy, path)), { recursive: true });
-    writeFileSync(join(copy, path), path.endsWith('/service.ts') ? service : text);
+    writeFileSync(join(copy, path), text);
   }
   for (const kept of ['src/app/static', 'test/app/backing.ts']) {
     cpSync(kept, join(copy, kept), { recursive: true });

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createClient } from 'redis';
-import type { Context } from './service.ts';
+import type { Context } from '../contract.ts';
+import type { AppConfig } from './settings.ts';
 
 /** Polls: how many voted for what. A vote that is sent again under the same id is one vote. */
 export interface Polls {
@@ -10,7 +11,7 @@ export interface Polls {
   close(): Promise<void>;
 }
 
-export async function openPolls({ config, log, retry }: Context): Promise<Polls> {
+export async function openPolls({ config, log, retry }: Context<AppConfig>): Promise<Polls> {
   const url = new URL(config.redisUrl);
   if (config.redisPasswordFile) {
     url.password = encodeURIComponent((await readFile(config.redisPasswordFile, 'utf8')).trim());

@@ -1,4 +1,4 @@
-import type { OpenPrimary } from './service.ts';
+import type { OpenPrimary } from '../contract.ts';
 
 /** Nothing lives in the primary process. */
 export const openPrimary: OpenPrimary = () => () => {};

@@ -1,12 +1,10 @@
-import type Router from '@koa/router';
+import type { OpenService } from '../contract.ts';
 import { openPolls } from './polls.ts';
 import { createRoutes } from './routes.ts';
-import type { appSettings } from './settings.ts';
+import type { AppConfig } from './settings.ts';
 
-// The types of src/app/service.ts stand here, as they are.
-
-export async function openService(context: Context): Promise<Service> {
+export const openService: OpenService<AppConfig> = async (context) => {
   const polls = await openPolls(context);
   const { router, endStreams } = createRoutes(polls);
   return { router, ready: polls.ready, drain: endStreams, close: polls.close };
-}
+};

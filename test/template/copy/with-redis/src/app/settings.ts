@@ -1,3 +1,5 @@
+import type { Values } from '../contract.ts';
+
 export const appSettings = {
   redisUrl: {
     name: 'REDIS_URL',
@@ -15,3 +17,5 @@ export const appSettings = {
     parse: (text: string): string => text,
   },
 };
+
+export type AppConfig = Values<typeof appSettings>;

@@ -1,7 +1,7 @@
 import { json } from 'node:stream/consumers';
 import Router from '@koa/router';
 import type { Context } from 'koa';
-import type { Log } from './service.ts';
+import type { Log } from '../contract.ts';
 
 /** Temperatures, from one unit to another. */
 export function createRoutes(precision: number, log: Log): Router {

@@ -1,14 +1,10 @@
-import type Router from '@koa/router';
+import type { OpenService } from '../contract.ts';
 import { createRoutes } from './routes.ts';
-import type { appSettings } from './settings.ts';
+import type { AppConfig } from './settings.ts';
 
-// The types of src/app/service.ts stand here, as they are.
-
-export async function openService({ config, log }: Context): Promise<Service> {
-  return {
-    router: createRoutes(config.precision, log),
-    async ready() {},
-    drain() {},
-    async close() {},
-  };
-}
+export const openService: OpenService<AppConfig> = async ({ config, log }) => ({
+  router: createRoutes(config.precision, log),
+  async ready() {},
+  drain() {},
+  async close() {},
+});

@@ -1,3 +1,5 @@
+import type { Values } from '../contract.ts';
+
 export const appSettings = {
   precision: {
     name: 'PRECISION',
@@ -9,3 +11,5 @@ export const appSettings = {
     },
   },
 };
+
+export type AppConfig = Values<typeof appSettings>;

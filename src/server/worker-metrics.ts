@@ -1,10 +1,10 @@
 /**
- * What one worker measures. Its totals ride on each heartbeat to the primary, which adds up those of all workers
- * (prometheus.ts): what was sent survives the worker, and nobody has to ask a worker that hangs.
+ * What one worker measures. Each heartbeat carries its totals to the primary, which adds up those of all workers
+ * (instance-metrics.ts). So what was sent survives the worker, and a worker that hangs holds up no answer.
  */
 import { performance } from 'node:perf_hooks';
 import type { Context, Middleware } from 'koa';
-import type { Durations, Metrics, WorkerEvent } from '../app/service.ts';
+import type { Durations, Metrics, WorkerEvent } from '../contract.ts';
 
 /** Seconds: OpenTelemetry's bounds for HTTP servers, and four below them, where most answers of a local service lie. */
 export const bounds = [
@@ -15,7 +15,7 @@ export const bounds = [
 const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
 /** How many events are remembered. */
-const maxEvents = 50;
+const maxRemembered = 50;
 
 /** The totals of one worker, as they are sent to the primary. They only grow, but for `memory` and `utilization`. */
 export interface Snapshot {
@@ -27,7 +27,7 @@ export interface Snapshot {
   utilization: number;
 }
 
-/** What the service sees of it is the type Metrics. */
+/** The service sees of it what the type Metrics says. */
 export class WorkerMetrics implements Metrics {
   readonly bounds = bounds;
   readonly #durations = new Map<string, Map<string, Durations>>(); // name → labels → histogram
@@ -45,10 +45,10 @@ export class WorkerMetrics implements Metrics {
 
   events = (): WorkerEvent[] => this.#events;
 
-  /** To be called when the primary tells of events. */
+  /** To be called when the primary reports events. */
   addEvents(news: WorkerEvent[]): void {
     this.#events.push(...news);
-    this.#events.splice(0, this.#events.length - maxEvents);
+    this.#events.splice(0, this.#events.length - maxRemembered);
   }
 
   snapshot(): Snapshot {
