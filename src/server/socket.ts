@@ -3,7 +3,7 @@
  * connection is refused: if all workers die at once, it waits in the socket's queue until one listens again.
  *
  * Five places in src rely on what Node or throng do not promise. Look at them when one of these has a new major version:
- * - `_createServerHandle` of node:net, in bind(): binds without accepting connections.
+ * - `_createServerHandle` of node:net, in bindPrivately(): what Node 26 has in public as `net.BoundSocket`.
  * - `isPrimary` of node:cluster, in listenInherited(): is made true while a worker calls listen().
  * - `exitedAfterDisconnect` of node:cluster, in main.ts: keeps a worker alive when its primary dies.
  * - `net.Server.prototype.close` on an HTTP server, in http-server.ts: closes no idle connection.
@@ -36,16 +36,12 @@ export interface ListeningSocket {
   close(): void;
 }
 
-interface Handle {
-  fd: number;
+/** A socket that is bound and accepts no connection, as the public listen() would have the primary do. */
+interface BoundSocket {
+  fd(): number;
   close(): void;
-  getsockname?(name: { port?: number }): number;
 }
-
-// What Node's own cluster binds with. The public listen() would have the primary accept connections, too.
-const { _createServerHandle: createHandle } = net as unknown as {
-  _createServerHandle(address: string | null, port: number, family: number): Handle | number;
-};
+type Address = { path: string } | { host: string; port: number };
 
 /** @throws {ConfigError} if LISTEN cannot be had: in use, forbidden, unknown, or the path of something that is not a socket. */
 export async function openSocket(listen: Listen): Promise<ListeningSocket> {
@@ -58,19 +54,22 @@ export async function openSocket(listen: Listen): Promise<ListeningSocket> {
 }
 
 async function openPort(port: number, host?: string): Promise<ListeningSocket> {
-  const { address, family } = host ? await lookup(host) : { address: null, family: 4 };
-  const handle = bind(address, port, family);
-  // libuv reports EADDRINUSE only at listen(). Until then a failed bind shows as another port number, so compare: the
-  // error comes before any fork.
-  const name: { port?: number } = {};
-  handle.getsockname?.(name);
-  if (name.port !== port) throw systemError('EADDRINUSE');
+  const bound = host ? bind({ host: (await lookup(host)).address, port }) : bindToEveryAddress(port);
   return {
     address: `http://${host?.includes(':') ? `[${host}]` : (host ?? 'localhost')}:${port}`,
-    stdio: [...streams, handle.fd],
+    stdio: [...streams, bound.fd()],
     publish() {},
-    close: () => handle.close(),
+    close: () => bound.close(),
   };
+}
+
+/** Of IPv6 and of IPv4, or of the latter alone where the machine has no IPv6. */
+function bindToEveryAddress(port: number): BoundSocket {
+  try {
+    return bind({ host: '::', port });
+  } catch {
+    return bind({ host: '0.0.0.0', port });
+  }
 }
 
 /**
@@ -84,25 +83,52 @@ function openUnixSocket(path: string): ListeningSocket {
   }
   if (!existsSync(dirname(path))) throw new Error('there is no such folder');
   const temporary = `${path}.${randomBytes(3).toString('hex')}`;
-  const handle = bind(temporary, -1, -1);
+  const bound = bind({ path: temporary });
   let published = false;
   return {
     address: path,
-    stdio: [...streams, handle.fd],
+    stdio: [...streams, bound.fd()],
     publish() {
       if (published) return;
       chmodSync(temporary, 0o666); // nginx runs as another user
       renameSync(temporary, path);
       published = true;
     },
-    close: () => handle.close(),
+    close: () => bound.close(),
   };
 }
 
-function bind(address: string | null, port: number, family: number): Handle {
-  const handle = createHandle(address, port, family);
+function bind(address: Address): BoundSocket {
+  const { BoundSocket } = net as { BoundSocket?: new (address: Address) => BoundSocket };
+  if (!BoundSocket) return bindPrivately(address);
+  try {
+    return new BoundSocket(address);
+  } catch (error) {
+    throw systemError((error as NodeJS.ErrnoException).code ?? '');
+  }
+}
+
+interface Handle extends Pick<BoundSocket, 'close'> {
+  fd: number;
+  getsockname?(name: { port?: number }): number;
+}
+
+/** Before Node 26: what Node's own cluster binds with. */
+function bindPrivately(address: Address): BoundSocket {
+  const { _createServerHandle: createHandle } = net as unknown as {
+    _createServerHandle(address: string, port: number, family: number): Handle | number;
+  };
+  const handle =
+    'path' in address
+      ? createHandle(address.path, -1, -1)
+      : createHandle(address.host, address.port, net.isIP(address.host));
   if (typeof handle === 'number') throw systemError(handle);
-  return handle;
+  // libuv reports EADDRINUSE only at listen(). Until then a failed bind shows as another port number, so compare: the
+  // error comes before any fork.
+  const name: { port?: number } = {};
+  handle.getsockname?.(name);
+  if ('port' in address && name.port !== address.port) throw systemError('EADDRINUSE');
+  return { fd: () => handle.fd, close: () => handle.close() };
 }
 
 /** By its number or its name, as users know it: `address already in use (EADDRINUSE)`. */
