@@ -12,15 +12,23 @@ versions() { # of those that are named, the newest first; a pre-release is older
   git -c versionsort.suffix=- for-each-ref --format='%(refname:lstrip=2)' --sort=-version:refname "$@"
 }
 
-# The tree of a tag without what does not travel (export-ignore in .gitattributes) and without the lock file, which npm
-# makes anew.
+# What the owner has changed in src/app and test/app since OLD. Where that includes the service itself, what NEW adds there
+# has no place in it either.
+owned() { # OLD NEW
+  git -c core.quotePath=false diff --no-renames --name-only "$1" HEAD -- src/app test/app
+  git diff --quiet "$1" HEAD -- src/app/service.ts ||
+    git -c core.quotePath=false diff --no-renames --name-only --diff-filter=A "$1" "$2" -- src/app test/app
+}
+
+# The tree of a tag without what does not travel (export-ignore in .gitattributes), what is `owned`, and the lock file, which
+# npm makes anew.
 tree() {
   local GIT_INDEX_FILE
   GIT_INDEX_FILE=$(mktemp -u) && export GIT_INDEX_FILE
   git read-tree "$1"
   git archive --verbose "$1" 2>&1 >/dev/null | sort >"$GIT_INDEX_FILE.kept"
   git -c core.quotePath=false ls-files | sort | comm -23 - "$GIT_INDEX_FILE.kept" |
-    { cat && echo package-lock.json; } | git update-index --force-remove --stdin
+    { cat && printf '%s\n' "${owned[@]}" package-lock.json; } | git update-index --force-remove --stdin
   git write-tree
   rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.kept"
 }
@@ -31,7 +39,7 @@ lock() { # package-lock.json as package.json now asks for it; what is locked alr
 }
 
 main() {
-  local repository=${TEMPLATE:-$(template repository)} old new branch commit path unlocked=
+  local repository=${TEMPLATE:-$(template repository)} old new owned=() branch commit path unlocked=
   old=v$(template version)
   [ -n "$repository" ] || die 'package.json does not say where the template is: TEMPLATE=<its address> npm run upgrade'
   git symbolic-ref --quiet HEAD >/dev/null || die 'no branch is checked out: git switch <branch>'
@@ -48,6 +56,7 @@ main() {
   branch=template-$new
   ! git rev-parse --quiet --verify "$branch" >/dev/null || git merge-base --is-ancestor "$branch" HEAD ||
     die "the branch $branch has an upgrade already: git switch $branch, or git branch -D $branch"
+  mapfile -t owned < <(owned "refs/template/$old" "refs/template/$new")
   commit=$(git commit-tree "$(tree "refs/template/$old")" -m "$old")
   commit=$(git commit-tree "$(tree "refs/template/$new")" -p "$commit" -m "Upgrade the template from $old to $new")
   git switch --quiet -C "$branch"

@@ -9,12 +9,13 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { git } from '../../support/repository.ts';
+import { cloneWorkingTree, git } from '../../support/repository.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'upgrade-'));
 const template = join(scratch, 'template');
@@ -38,6 +39,8 @@ const versionOne = {
   'src/server/worker.ts': chapters('one', 'two', 'three'),
   'src/server/socket.ts': chapters('bind', 'listen', 'accept'),
   'src/app/counter.ts': chapters('count', 'remember'),
+  'src/app/routes.ts': chapters('one', 'table'),
+  'src/app/service.ts': 'one\n',
   'docs/faults.md': chapters('faults'),
   'docs/übersicht eins.md': 'one\n',
   'deploy/old.conf': 'one\n',
@@ -74,10 +77,10 @@ function npm(folder: string, ...args: string[]): void {
 }
 
 /** A copy as `npx giget` makes it: the files of the tag that travel, in one fresh commit. */
-function copyOf(version: string): string {
+function copyOf(version: string, from = template): string {
   const folder = join(scratch, `copy ${++number}`);
   mkdirSync(folder);
-  const archive = spawnSync('git', ['archive', version], { cwd: template });
+  const archive = spawnSync('git', ['archive', version], { cwd: from, maxBuffer: 2 ** 26 });
   spawnSync('tar', ['-x'], { cwd: folder, input: archive.stdout });
   git(folder, 'init', '--quiet', '--initial-branch', 'main');
   git(folder, 'config', 'user.name', 'owner');
@@ -129,6 +132,10 @@ beforeAll(() => {
   write(template, {
     'src/server/worker.ts': chapters('one', 'two', 'three, mended', 'four'),
     'src/server/listen.ts': chapters('bind', 'listen with a backlog', 'accept'),
+    'src/app/counter.ts': chapters('count', 'remember', 'forget'),
+    'src/app/routes.ts': chapters('two', 'table'),
+    'src/app/service.ts': 'two\n',
+    'src/app/clock.ts': 'clock\n',
     'docs/faults.md': chapters('faults', 'more of them'),
     'docs/übersicht eins.md': 'two\n',
     'deploy/new.sh': '#!/bin/sh\n',
@@ -194,6 +201,24 @@ describe('a copy whose owner has changed other places', () => {
     expect(upgrade().code).toBe(0);
     expect(read('src/server/worker.ts')).toContain('four');
     expect(git(copy, 'ls-files', 'src/app')).toBe('src/app/orders.ts');
+  });
+
+  test('may have changed files of src/app: those stay, the others are upgraded', () => {
+    write(copy, { 'src/app/routes.ts': chapters('mine', 'table') });
+    commitAll();
+    expect(upgrade().code).toBe(0);
+    expect(read('src/app/routes.ts')).toBe(chapters('mine', 'table'));
+    expect(read('src/app/counter.ts')).toBe(chapters('count', 'remember', 'forget'));
+    expect(read('src/app/clock.ts')).toBe('clock\n');
+  });
+
+  test('may have a service of its own: what the template adds in src/app has no place there', () => {
+    write(copy, { 'src/app/service.ts': 'mine\n' });
+    commitAll();
+    expect(upgrade().code).toBe(0);
+    expect(read('src/app/service.ts')).toBe('mine\n');
+    expect(existsSync(join(copy, 'src/app/clock.ts'))).toBe(false);
+    expect(read('src/app/counter.ts')).toBe(chapters('count', 'remember', 'forget'));
   });
 
   test('may have been made past its tag: what it has already is no conflict', () => {
@@ -363,4 +388,48 @@ test('the version may be named; a pre-release is taken only then', () => {
   expect(upgrade(['v1.0.0']).said).toBe('upgrade: nothing to do: this copy has v1.0.0\n');
   expect(upgrade(['v9.0.0']).said).toBe('upgrade: the template has no version v9.0.0\n');
   expect(upgrade(['v3.0.0-rc.1']).said).toContain('v1.0.0 → v3.0.0-rc.1');
+});
+
+describe('a copy with its own service, of the version before src/contract.ts', () => {
+  const before = `${git('.', 'log', '--format=%H', '--diff-filter=A', '--max-count=1', '--', 'src/contract.ts')}~1`;
+  const real = join(scratch, 'real');
+
+  /** The door of that version: the types in src/app/service.ts, above the owner's own code. */
+  function readDoor(): string {
+    const service = git('.', 'show', `${before}:src/app/service.ts`);
+    return service.slice(
+      service.indexOf('/** What the server runs'),
+      service.indexOf('/**\n * Called once in each worker'),
+    );
+  }
+
+  beforeAll(() => {
+    git('.', 'clone', '--quiet', '--shared', '.', real);
+    git(real, 'checkout', '--quiet', '--detach', before);
+    git(real, 'tag', 'v0.1.0');
+    cloneWorkingTree(join(scratch, 'now'));
+    git(real, 'fetch', '--quiet', join(scratch, 'now'), 'main');
+    git(real, 'checkout', '--quiet', 'FETCH_HEAD');
+    npm(real, 'pkg', 'set', 'template.version=0.2.0');
+    git(real, 'commit', '--quiet', '--all', '--message', 'Release 0.2.0');
+    git(real, 'tag', 'v0.2.0');
+  });
+
+  test('gets the contract, and its own files are as they were and compile', () => {
+    copy = copyOf('v0.1.0', real);
+    const own = 'test/template/copy/without-redis/src/app';
+    for (const folder of ['src/app', 'test/app']) rmSync(join(copy, folder), { recursive: true });
+    for (const file of git(real, 'ls-tree', '--name-only', 'v0.1.0', `${own}/`).split('\n')) {
+      const mine = git(real, 'show', `v0.1.0:${file}`).replace(/^\/\/ The types .*\n\n/m, readDoor);
+      write(copy, { [file.replace(own, 'src/app')]: mine });
+    }
+    cpSync(script, join(copy, '.github/upgrade.sh')); // its own script does not know yet what the owner's files are
+    commitAll();
+    const { code, said } = upgrade([], { TEMPLATE: real });
+    expect([code, said]).toEqual([0, expect.stringContaining('v0.1.0 → v0.2.0')]);
+    expect(existsSync(join(copy, 'src/contract.ts'))).toBe(true);
+    expect(git(copy, 'diff', '--name-only', 'main', 'HEAD', '--', 'src/app', 'test/app')).toBe('');
+    symlinkSync(join(process.cwd(), 'node_modules'), join(copy, 'node_modules'));
+    expect(spawnSync('npx', ['tsc', '--noEmit'], { cwd: copy, encoding: 'utf8' }).stdout).toBe('');
+  });
 });
