@@ -1,4 +1,3 @@
-import type { EventEmitter } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createClient, defineScript } from 'redis';
 import type { Log } from '../contract.ts';
@@ -18,6 +17,12 @@ export const pingInterval = 400;
 export const initialBackoff = 20; // doubled by each failure in a row
 export const maxBackoff = 250;
 const maxQueueSize = 100; // commands; there is one batch at a time, so more would be a mistake in the code
+
+const backoff = (retries: number) => Math.min(initialBackoff * 2 ** Math.min(retries, 10), maxBackoff);
+
+// Replies of a server that is not the one to write to, or not yet. After a fail-over the address leads to another
+// server, but connections that exist stay where they are. A script's reply may have other words in front.
+const wrongServer = /\b(READONLY|MASTERDOWN|LOADING|NOREPLICAS)\b/;
 
 const idLength = 16; // bytes: 32 hexadecimal digits
 
@@ -88,9 +93,11 @@ function readNumbers([first = 0, ...known]: number[], count: number): number[] {
   return numbers;
 }
 
+type Client = Pick<ReturnType<typeof createClient>, 'get' | 'xAdd' | 'xRange'>;
+
 /** What else the app asks of Redis goes over the same connection. */
 export interface RedisStore extends Store {
-  client: Pick<ReturnType<typeof createClient>, 'get' | 'xAdd' | 'xRange'>;
+  command<Reply>(send: (client: Client) => Promise<Reply>): Promise<Reply>;
 }
 
 interface Credentials {
@@ -108,20 +115,22 @@ export function openRedisStore(
   { log, deduplicationWindow, ...credentials }: { log: Log; deduplicationWindow: number } & Credentials,
 ): RedisStore {
   let clockOffset = 0; // milliseconds by which Redis' clock is ahead of ours, as of its last answer
-  const client = openClient(url, credentials, log);
+  const client = createRedisClient(url, credentials);
+  const { command, succeed, close } = keepConnected(client, log);
+  client.on('ready', () => run([], Number.MAX_SAFE_INTEGER).catch(() => {})); // is it the right server?
 
   /** What the script returns after its clock. */
   async function run(ids: string[], deadline: number): Promise<number[]> {
-    const [now, ...reply] = (await client.allocate(deduplicationWindow, ids, deadline + clockOffset)) as [
-      number,
-      ...number[],
-    ];
+    const [now, ...reply] = (await command(() =>
+      client.allocate(deduplicationWindow, ids, deadline + clockOffset),
+    )) as [number, ...number[]];
     clockOffset = now - Date.now();
+    succeed();
     return reply;
   }
 
   return {
-    client,
+    command,
     async allocate(ids, deadline) {
       const reply = await run(ids, deadline);
       if (reply.length === 0) throw new Error('the ids reached Redis after their deadline');
@@ -130,19 +139,16 @@ export function openRedisStore(
     async ready() {
       await run([], Number.MAX_SAFE_INTEGER);
     },
-    async close() {
-      client.destroy();
-    },
+    close,
   };
 }
 
-/** A client that connects in the background, and again whenever the connection is lost. */
-function openClient(url: string, credentials: Credentials, log: Log) {
+function createRedisClient(url: string, credentials: Credentials) {
   // What the client reads in a URL comes before its options, so the URL goes there without user and password.
   const address = new URL(url);
   const user = { name: decodeURIComponent(address.username), password: decodeURIComponent(address.password) };
   Object.assign(address, { username: '', password: '' });
-  const client = createClient({
+  return createClient({
     url: address.href,
     credentialsProvider: {
       type: 'async-credentials-provider',
@@ -160,25 +166,51 @@ function openClient(url: string, credentials: Credentials, log: Log) {
       connectTimeout,
       socketTimeout,
       // The client's own strategy gives up for good after a socket timeout.
-      reconnectStrategy: (retries) => Math.min(initialBackoff * 2 ** Math.min(retries, 10), maxBackoff),
+      reconnectStrategy: backoff,
     },
   });
-  logOutages(client, log);
-  client.connect().catch((error) => log.error({ err: error }, 'the connection to Redis has ended'));
-  return client;
 }
 
-/** One line when Redis goes away, and one when it is back. */
-function logOutages(client: EventEmitter, log: Log): void {
+/**
+ * Connects in the background, and anew whenever the connection is lost or leads to a wrong server. Logs one line when
+ * Redis goes away, and one when a command has succeeded again.
+ */
+function keepConnected(client: ReturnType<typeof createRedisClient>, log: Log) {
   let lastLogged: 'back' | 'away' = 'back';
-  client.on('ready', () => {
-    if (lastLogged === 'away') log.info('Redis is back');
-    lastLogged = 'back';
-  });
-  client.on('error', (error) => {
+  let refusals = 0; // in a row
+  let reconnection: NodeJS.Timeout | undefined;
+
+  function connect(): void {
+    client.connect().catch((error) => log.error({ err: error }, 'the connection to Redis has ended'));
+  }
+  function fail(error: Error): void {
     if (lastLogged === 'back') log.warn({ err: error }, 'Redis is away; trying again until it is back');
     lastLogged = 'away';
-  });
+    if (!wrongServer.test(error.message) || !client.isReady) return;
+    client.destroy();
+    reconnection = setTimeout(connect, backoff(refusals++));
+  }
+  client.on('error', fail);
+  connect();
+  return {
+    async command<Reply>(send: (client: Client) => Promise<Reply>): Promise<Reply> {
+      try {
+        return await send(client);
+      } catch (error) {
+        if (wrongServer.test((error as Error).message)) fail(error as Error);
+        throw error;
+      }
+    },
+    succeed(): void {
+      if (lastLogged === 'away') log.info('Redis is back');
+      lastLogged = 'back';
+      refusals = 0;
+    },
+    async close(): Promise<void> {
+      clearTimeout(reconnection);
+      client.destroy();
+    },
+  };
 }
 
 async function readPassword({ password, passwordFile }: Credentials): Promise<string | undefined> {

@@ -55,7 +55,7 @@ export async function openDashboard(context: Context<AppConfig>, store: Store): 
 }
 
 async function openHistory({ primary }: Context, store: Store): Promise<History> {
-  if (!('client' in store)) return openMemoryHistory(primary);
+  if (!('command' in store)) return openMemoryHistory(primary);
   const { openRedisHistory } = await import('./redis-history.ts');
   return openRedisHistory(store as RedisStore);
 }

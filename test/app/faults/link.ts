@@ -16,13 +16,16 @@ export interface Weather {
 export interface Link {
   readonly url: string;
   change(weather: Weather): void;
+  /** Where new connections go; those that exist stay where they are. */
+  redirect(toPort: number): void;
   /** Cuts all connections as a failing router does: by resets. */
   reset(): void;
   close(): Promise<void>;
 }
 
-export async function openLink(toPort: number): Promise<Link> {
+export async function openLink(to: number): Promise<Link> {
   const port = await freePort();
+  let toPort = to;
   const sockets = new Set<Socket>();
   let weather: Weather = {};
   const held = new Set<() => void>();
@@ -69,6 +72,9 @@ export async function openLink(toPort: number): Promise<Link> {
       weather = next;
       for (const resume of held) resume();
       held.clear();
+    },
+    redirect(next) {
+      toPort = next;
     },
     reset() {
       for (const socket of sockets) socket.resetAndDestroy();

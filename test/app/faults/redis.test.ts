@@ -3,7 +3,7 @@ import { appendFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import type { AppOptions } from '../../support/app.ts';
-import { killIfRunning, stopAll, temporaryDirectory } from '../../support/processes.ts';
+import { atEnd, killIfRunning, stopAll, temporaryDirectory } from '../../support/processes.ts';
 import { type Redis, startRedis } from '../../support/redis.ts';
 import { request } from '../../support/requests.ts';
 import {
@@ -236,6 +236,67 @@ test(
     } finally {
       await link.close();
     }
+  },
+  limit,
+);
+
+const replication = async (redis: Redis) => String(await redis.command('INFO', 'replication'));
+const offsetIn = async (redis: Redis) => /_repl_offset:(\d+)/.exec(await replication(redis))?.[1];
+
+/** A Redis whose replica takes over without a lost write, as a managed one does it. `demote` changes the old one's part. */
+async function startPair(demote: (old: Redis, next: Redis) => Promise<unknown>) {
+  const old = await startRedis({ appendOnly: true, args: ['--repl-diskless-sync-delay', '0'] });
+  const next = await startRedis({ appendOnly: true });
+  await next.command('REPLICAOF', '127.0.0.1', String(old.port));
+  await waitFor(async () => /link_status:up/.test(await replication(next)), 'the replica');
+  const link = await openLink(old.port);
+  atEnd(link.close);
+  return {
+    url: link.url,
+    async failOver() {
+      await old.command('CLIENT', 'PAUSE', '10000', 'WRITE');
+      await waitFor(async () => (await offsetIn(old)) === (await offsetIn(next)), 'the replica to have all');
+      await next.command('REPLICAOF', 'NO', 'ONE');
+      await demote(old, next);
+      await old.command('CLIENT', 'UNPAUSE');
+      await delay(500); // for a while the address leads to the old one
+      link.redirect(next.port);
+    },
+  };
+}
+
+test.each<[string, Parameters<typeof startPair>[0]]>([
+  ['READONLY', (old, next) => old.command('REPLICAOF', '127.0.0.1', String(next.port))],
+  [
+    'MASTERDOWN',
+    async (old) => {
+      await old.command('CONFIG', 'SET', 'replica-serve-stale-data', 'no');
+      await old.command('REPLICAOF', '127.0.0.1', '1');
+    },
+  ],
+  ['NOREPLICAS', (old) => old.command('CONFIG', 'SET', 'min-replicas-to-write', '1')],
+])(
+  '12: a fail-over that keeps connections, to a server that answers %s, is over within a second',
+  async (reply, demote) => {
+    const pair = await startPair(demote);
+    const service = await startService({ backing: { REDIS_URL: pair.url } });
+    const load = service.startLoad();
+    await delay(1_000);
+    await pair.failOver();
+    const begin = performance.now();
+    const isReady = async () => (await request(service.nginx, '/readyz')).status === 200;
+    await waitFor(isReady, 'the service to be ready', 20_000);
+    const times = [{ what: 'back within', took: performance.now() - begin, bar: 1_000 }];
+    await delay(1_000);
+    const report = await load.stop();
+    const verdict = await service.judge();
+    const fault = `Redis fails over and keeps its connections (${reply})`;
+    addRow({ row: `12 ${reply}`, fault, load: report, verdict, times });
+    expectExact(report, verdict);
+    expectInTime(times);
+    const said = service.app.log().map(({ msg }) => msg.slice(0, 13));
+    expect(said.filter((text) => text === 'Redis is away')).toHaveLength(2); // one of each worker
+    expect(said.filter((text) => text === 'Redis is back')).toHaveLength(2);
   },
   limit,
 );
