@@ -33,6 +33,15 @@ tree() {
   rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.kept"
 }
 
+# Stops unless NEW is signed, under that name, by a key that this copy trusts already. Keys of OpenPGP are not in its list.
+verify() { # NEW
+  local signers=.github/allowed_signers
+  [ -e $signers ] || { say "it is not verified who made $1: this copy has no $signers"; return; }
+  [ "$(git -c gpg.ssh.allowedSignersFile=$signers -c gpg.openpgp.program=false -c gpg.x509.program=false \
+    verify-tag --format='%(tag)' "refs/template/$1")" = "$1" ] ||
+    die "$1 is not signed by a key of $signers: nothing is changed. See docs/upgrading.md"
+}
+
 lock() { # package-lock.json as package.json now asks for it; what is locked already stays where it satisfies
   [ -e package-lock.json ] || return 0
   npm install --package-lock-only --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null && git add package-lock.json
@@ -52,6 +61,7 @@ main() {
     git rev-parse --quiet --verify "refs/template/$path" >/dev/null || die "the template has no version $path"
   done
   [ "$(versions "refs/template/$old" "refs/template/$new" | sed q)" != "$old" ] || { say "nothing to do: this copy has $old"; return; }
+  verify "$new"
 
   branch=template-$new
   ! git rev-parse --quiet --verify "$branch" >/dev/null || git merge-base --is-ancestor "$branch" HEAD ||

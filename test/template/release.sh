@@ -21,6 +21,9 @@ repository=$(git remote get-url origin | sed -E 's#^git@([^:]+):#https://\1/#') 
 last=$(git tag --list 'v[0-9]*' --sort=-version:refname | sed -n 1p)
 [ "v$version" != "$last" ] && [ "$(printf '%s\n' "$version" "${last#v}" | sort --version-sort | tail -n 1)" = "$version" ] ||
   die "$version is not higher than the last version, $last"
+# Copies verify by the list of the version that they have: a new key is added one version before it signs.
+signers=.github/allowed_signers
+[ -s $signers ] || die "copies could not verify it: sed 's/^/* /' YOUR-PUBLIC-KEY >$signers, and commit it"
 
 if [ -z "$(section)" ]; then
   draft=$(
@@ -37,4 +40,8 @@ fi
 npm pkg set "template.version=$version" "template.repository=$repository"
 git diff --quiet HEAD || git commit --quiet --all --message "Release $version"
 { printf 'v%s\n' "$version"; section; } | git tag --sign --cleanup=whitespace --file - "v$version"
+trusted=$(mktemp)
+git show "$last:$signers" >"$trusted" 2>/dev/null || cp $signers "$trusted"
+git -c gpg.ssh.allowedSignersFile="$trusted" verify-tag "v$version" ||
+  { git tag --delete "v$version" && die "copies would refuse it: sign with a key of their list, $last:$signers"; }
 echo "release: v$version. What is left: git push --atomic origin main v$version"

@@ -1,6 +1,6 @@
 /** `test/template/release.sh` in a clone: what it refuses, the draft that it makes, and the signed tag. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { stopAll, temporaryDirectory } from '../../support/processes.ts';
@@ -13,12 +13,11 @@ beforeAll(() => {
   clone = join(temporaryDirectory(), 'clone');
   cloneWorkingTree(clone);
   execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);
-  writeFileSync(`${key}.signers`, `test@localhost ${readFileSync(`${key}.pub`, 'utf8')}`);
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', `${key}.new`]);
   for (const [name, value] of Object.entries({
     'user.name': 'test',
     'user.email': 'test@localhost',
     'gpg.format': 'ssh',
-    'gpg.ssh.allowedSignersFile': `${key}.signers`,
     'user.signingKey': `${key}.pub`,
   }))
     git(clone, 'config', name, value);
@@ -55,11 +54,20 @@ test('changes that are not committed, and another branch, are refused', () => {
   git(clone, 'switch', '--quiet', 'main');
 });
 
+test('a version that copies could not verify is refused; the reason says how they can', () => {
+  const { code, output } = release('0.2.0');
+  expect([code, output]).toEqual([1, expect.stringContaining('copies could not verify it')]);
+  const [, make = 'false'] = /: (sed .*), and commit it/.exec(output) ?? [];
+  execFileSync('sh', ['-c', make.replace('YOUR-PUBLIC-KEY', `${key}.pub`)], { cwd: clone });
+  git(clone, 'add', '--all');
+  git(clone, 'commit', '--quiet', '--message', 'Name who signs');
+});
+
 test('a draft of the changelog is made of the commits; once it is edited, the tag tells it and is signed', () => {
   const commits = git(clone, 'rev-list', '--count', 'HEAD');
   expect(release('0.2.0')).toEqual({ code: 1, output: expect.stringContaining('has a draft for 0.2.0') });
   const [, draft] = /\n\n## 0\.2\.0\n\n([\s\S]*?)\n\n## 0\.1\.0\n/.exec(read('CHANGELOG.md')) ?? [];
-  expect(draft).toBe('- Answer faster');
+  expect(draft).toBe('- Answer faster\n- Name who signs');
   expect(git(clone, 'rev-list', '--count', 'HEAD')).toBe(commits);
 
   writeFileSync(join(clone, 'CHANGELOG.md'), read('CHANGELOG.md').replace('- Answer', '- It answers'));
@@ -67,7 +75,7 @@ test('a draft of the changelog is made of the commits; once it is edited, the ta
     code: 0,
     output: expect.stringContaining('git push --atomic origin main v0.2.0'),
   });
-  git(clone, 'verify-tag', 'v0.2.0');
+  git(clone, '-c', 'gpg.ssh.allowedSignersFile=.github/allowed_signers', 'verify-tag', 'v0.2.0');
   const [subject, ...body] = git(clone, 'for-each-ref', '--format=%(contents)', 'refs/tags/v0.2.0').split(
     '\n',
   );
@@ -78,5 +86,23 @@ test('a draft of the changelog is made of the commits; once it is edited, the ta
     version: '0.2.0',
   });
   const changes = git(clone, 'diff', '--numstat', 'HEAD~1', 'v0.2.0').split('\n');
-  expect(changes).toEqual(['4\t0\tCHANGELOG.md', '2\t2\tpackage.json']);
+  expect(changes).toEqual(['5\t0\tCHANGELOG.md', '2\t2\tpackage.json']);
+});
+
+test('a new key signs one version after it is in the list', () => {
+  const signWith = (path: string) => git(clone, 'config', 'user.signingKey', path);
+  appendFileSync(join(clone, '.github/allowed_signers'), `* ${readFileSync(`${key}.new.pub`, 'utf8')}`);
+  git(clone, 'commit', '--quiet', '--all', '--message', 'Trust a new key');
+  const releaseAfterDraft = (version: string) => [release(version), release(version)][1];
+  signWith(`${key}.new.pub`);
+  expect(releaseAfterDraft('0.3.0')).toEqual({
+    code: 1,
+    output: expect.stringContaining('sign with a key of their list, v0.2.0:.github/allowed_signers'),
+  });
+  expect(git(clone, 'tag', '--list', 'v0.3.0')).toBe('');
+  signWith(`${key}.pub`);
+  expect(release('0.3.0')).toMatchObject({ code: 0 });
+  signWith(`${key}.new.pub`);
+  git(clone, 'commit', '--quiet', '--allow-empty', '--message', 'Answer faster still');
+  expect(releaseAfterDraft('0.4.0')).toMatchObject({ code: 0 });
 });

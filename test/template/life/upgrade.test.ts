@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { cloneWorkingTree, git } from '../../support/repository.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'upgrade-'));
@@ -162,7 +162,10 @@ describe('a copy whose owner has changed other places', () => {
   test('gets edits, renames, deletions and new files, in one commit on a branch', () => {
     const before = git(copy, 'rev-parse', 'HEAD');
     expect(upgrade()).toEqual({
-      said: 'upgrade: v1.0.0 → v2.0.0, on the branch template-v2.0.0: git show --stat\n',
+      said: text(
+        'upgrade: it is not verified who made v2.0.0: this copy has no .github/allowed_signers',
+        'upgrade: v1.0.0 → v2.0.0, on the branch template-v2.0.0: git show --stat',
+      ),
       code: 0,
     });
     expect(git(copy, 'log', '--format=%s', `${before}..`)).toBe('Upgrade the template from v1.0.0 to v2.0.0');
@@ -388,6 +391,59 @@ test('the version may be named; a pre-release is taken only then', () => {
   expect(upgrade(['v1.0.0']).said).toBe('upgrade: nothing to do: this copy has v1.0.0\n');
   expect(upgrade(['v9.0.0']).said).toBe('upgrade: the template has no version v9.0.0\n');
   expect(upgrade(['v3.0.0-rc.1']).said).toContain('v1.0.0 → v3.0.0-rc.1');
+});
+
+describe('a copy that knows the template’s keys', () => {
+  const [ours, theirs] = ['ours', 'theirs'].map((name) => join(scratch, name)) as [string, string];
+  const taken = { said: expect.stringContaining('v1.0.0 → v2.1.0'), code: 0 };
+  const refused = {
+    said: expect.stringContaining('v2.1.0 is not signed by a key of .github/allowed_signers'),
+    code: 1,
+  };
+
+  function sign(key: string, tag = 'v2.1.0'): void {
+    const settings = ['-c', 'gpg.format=ssh', '-c', `user.signingKey=${key}.pub`];
+    git(template, ...settings, 'tag', '--sign', '--message', tag, tag, 'v2.0.0^{}');
+  }
+
+  beforeAll(() => {
+    for (const key of [ours, theirs]) spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);
+  });
+  beforeEach(() => {
+    write(copy, { '.github/allowed_signers': `* ${readFileSync(`${ours}.pub`, 'utf8')}` });
+    commitAll();
+  });
+  afterEach(() => {
+    git(template, 'tag', '--delete', 'v2.1.0');
+  });
+
+  test('takes a version that one of them has signed', () => {
+    sign(ours);
+    expect(upgrade()).toEqual(taken);
+  });
+
+  test.each<[string, () => unknown]>([
+    [
+      'no key has signed',
+      () => git(template, 'tag', '--annotate', '--message', 'v2.1.0', 'v2.1.0', 'v2.0.0'),
+    ],
+    ['has a commit for a tag', () => git(template, 'tag', 'v2.1.0', 'v2.0.0')],
+    ['another key has signed, which its own list names', () => sign(theirs)],
+    [
+      'was signed under another name',
+      () => {
+        sign(ours, 'v0.9.0');
+        git(template, 'update-ref', 'refs/tags/v2.1.0', git(template, 'rev-parse', 'v0.9.0'));
+        git(template, 'tag', '--delete', 'v0.9.0');
+      },
+    ],
+  ])('refuses a version that %s', (_, make) => {
+    make();
+    git(copy, 'config', 'gpg.ssh.allowedSignersFile', `${theirs}.pub`);
+    const before = state();
+    expect(upgrade()).toEqual(refused);
+    expect(state()).toEqual(before);
+  });
 });
 
 describe('a copy with its own service, of the version before src/contract.ts', () => {
