@@ -33,7 +33,7 @@ const page = (hits: number) => `<!doctype html>
     <p><button type="button" id="pause" aria-pressed="false" disabled>Pause</button></p> <!-- dashboard -->
     <p id="state" role="status"></p> <!-- dashboard -->
     <p>Answered by worker ${process.pid}.</p>
-    <p>Add a route in <code>src/app/routes.ts</code>; the pages in <code>docs/</code> tell the rest.</p>
+    <p>Add a route in <code>src/app/routes.ts</code>; <code>docs/</code> explains the rest.</p>
     <p><a href="dashboard">Plots</a></p> <!-- dashboard -->
   </main>
 </body>

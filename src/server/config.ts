@@ -43,7 +43,7 @@ function parseProxies(text: string): BlockList {
   return list;
 }
 
-/** The table in docs/settings.md is held against this one by a test. */
+/** The server's settings. docs/settings.md links here. */
 export const serverSettings = {
   listen: {
     name: 'LISTEN',
@@ -54,8 +54,7 @@ export const serverSettings = {
   trustedProxies: {
     name: 'TRUSTED_PROXIES',
     default: undefined,
-    meaning:
-      'addresses and networks, separated by commas, of proxies in front of a port: [proxies.md](proxies.md)',
+    meaning: 'addresses and networks, separated by commas, of proxies in front of a port: docs/proxies.md',
     parse: parseProxies,
   },
   /** Number of worker processes. */

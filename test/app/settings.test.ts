@@ -1,7 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { appSettings } from '../../src/app/settings.ts';
 import { readConfig } from '../../src/server/config.ts';
 
 test.each([
@@ -51,12 +49,4 @@ test('a password may have any character', () => {
       expect(readConfig({ REDIS_PASSWORD: password }).redisPassword).toBe(password);
     }),
   );
-});
-
-test('the table in docs/counter.md is the one in the code', () => {
-  const rows = readFileSync('docs/counter.md', 'utf8').split('\n');
-  for (const { name, default: value, meaning } of Object.values(appSettings)) {
-    const row = `| \`${name}\` | ${value ? `\`${value}\`` : ''} | ${meaning} |`;
-    expect(rows.map((text) => text.slice(0, row.length))).toContain(row);
-  }
 });

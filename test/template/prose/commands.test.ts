@@ -7,7 +7,7 @@ const pages = [
   ...readdirSync('docs').map((name) => `docs/${name}`),
 ];
 
-/** What a page tells its reader to type, as it stands there. */
+/** What a page asks its reader to type, as it stands there. */
 function commandsOf(page: string): string[] {
   const quoted = read(page).matchAll(/`(?:[A-Z_]+=\S+ )?((?:npm|npx|docker|gh|deploy\/\w+)(?: [^`]*)?)`/g);
   return [...quoted].flatMap(([, command]) => (command ?? '').split(' && '));
@@ -17,12 +17,11 @@ const workflow = '.github/workflows/pipeline.yml';
 const steps = '.github/pipeline.sh';
 const everything = '.ci/run';
 
-/** Where a job of the workflow, or something that one runs, does what a reader is told to type. */
+/** Where a job of the workflow, or something that one runs, does what a page asks its reader to type. */
 const runs: Record<string, [file: string, text: string]> = {
   'npm ci': [workflow, 'run: npm ci\n'],
   'npm test': [workflow, 'run: npm test\n'],
-  'npm test -- routes': [workflow, 'run: npm test\n'], // only the name of a file is the reader's
-  'npm test -- env': [workflow, 'run: npm test\n'],
+  'npm test -- env': [workflow, 'run: npm test\n'], // only the name of a file is the reader's
   'npm start': [steps, 'npm start >'],
   'npm run dev': ['test/server/development.test.ts', "startScript('dev'"],
   'npm run format': [everything, ' npm run format\n'],
@@ -86,7 +85,7 @@ test.each(pages)('every command of %s is run by something', (page) => {
 });
 
 test.each(Object.entries(runs))(
-  '%s is run where it is said to be, and still told',
+  '%s is run where it is said to be, and stands on a page',
   (command, [file, text]) => {
     expect(pages.flatMap(commandsOf)).toContain(command);
     expect(read(file)).toContain(text);

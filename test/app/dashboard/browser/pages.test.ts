@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import axe from 'axe-core';
@@ -253,3 +253,27 @@ test('without nginx the app serves its files itself', async () => {
   await isState(page, 'live');
   await page.locator('#rate canvas').waitFor();
 });
+
+// To renew it: cp test/app/dashboard/browser/pictures/picture.png docs/picture.png
+test("the README's picture: the number beside its plots, as visits come and go", async () => {
+  stack = await startStack(); // one that nothing has been done to yet
+  const number = await open('', { viewport: { width: 360, height: 820 } });
+  const plots = await openTab('dashboard');
+  await plots.setViewportSize({ width: 920, height: 820 });
+  await Promise.all([isState(number, 'live'), isState(plots, 'live')]);
+  await plots.locator('#visits').evaluate((figure) => figure.style.setProperty('display', 'none')); // bars of hours
+  for (let tick = 0; tick < 800; tick++) {
+    const visits = visit(Math.round(5 + 3 * Math.sin(tick / 100) + 2 * Math.random()));
+    await Promise.all([visits, new Promise((resume) => setTimeout(resume, 50))]);
+  }
+  const images = [];
+  for (const page of [number, plots]) {
+    images.push(`<img src="data:image/png;base64,${(await page.screenshot()).toString('base64')}">`);
+  }
+  const both = await context.newPage();
+  await both.setViewportSize({ width: 1280, height: 820 });
+  await both.setContent(`<body style="margin: 0; display: flex">${images.join('')}</body>`);
+  const path = join(pictures, 'picture.png');
+  await both.screenshot({ path });
+  expect(statSync(path).size).toBeLessThan(150_000); // bytes
+}, 90_000);
