@@ -130,7 +130,7 @@ export interface Channel {
 
 /**
  * Asks the other end of a channel, where `answerRequests` answers what has the same `type`. Rejects if the question
- * cannot be sent or the answer is an error. There is no timeout: whoever needs one sets it.
+ * cannot be sent or the answer is an error. There is no timeout: the caller sets its own.
  */
 export function createRequester<Question, Answer>(
   channel: Channel,

@@ -2,7 +2,7 @@
 
 /** What matters of a worker when it is decided what to do next. */
 export interface WorkerStatus {
-  /** `stopping`: it has been told to stop. */
+  /** `stopping`: it has its signal to stop. */
   readonly state: 'booting' | 'listening' | 'stopping';
   /** Which reload it belongs to: each reload counts one up. */
   readonly generation: number;

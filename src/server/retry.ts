@@ -28,7 +28,7 @@ export class Unavailable extends Error {
 
 const pause = (milliseconds: number) => new Promise<void>((resume) => setTimeout(resume, milliseconds));
 
-/** What a client is told. The log also has the last failure, as the cause. */
+/** What a client gets. The log also has the last failure, as the cause. */
 const createRefusal = (cause: unknown) => new Unavailable('not available now, please try again', { cause });
 
 /** Rejects with the error of `createError` if `work` takes longer than `limit` milliseconds. */

@@ -13,7 +13,7 @@ export interface Timeouts {
   boot: number;
   /** From one heartbeat to the next; 0: for ever. */
   heartbeat: number;
-  /** From being told to stop until its exit. */
+  /** From its signal to stop until its exit. */
   graceful: number;
   /** From the end of its channel until its exit: an attached debugger holds a process for ever. */
   orphan: number;
