@@ -20,7 +20,9 @@ const where = listen.includes('/')
 const start = readFileSync('/proc/1/stat', 'utf8').replace(/.*\) /s, '').split(' ')[19];
 const marker = join(tmpdir(), `ready-${start}`);
 
-get({ ...where, path: existsSync(marker) ? '/livez' : '/readyz' }, (answer) => {
+// At a unix socket `/readyz` is private: the header is what nginx' private port sets.
+const path = existsSync(marker) ? '/livez' : '/readyz';
+get({ ...where, path, headers: { 'X-Private': '1' } }, (answer) => {
   const [container] = (answer.headers['x-worker'] ?? '').split(':');
   console.log(`${answer.statusCode} from ${container}`);
   const healthy = answer.statusCode === 200 && container === hostname();

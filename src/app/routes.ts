@@ -4,7 +4,7 @@ import { sendVisits } from './page.ts';
 
 /** The table of routes. ADD YOURS HERE. */
 export function createRoutes(counter: Counter): Router {
-  const router = new Router();
+  const router = new Router({ strict: true, sensitive: true }); // one spelling of a path, as in routes.conf
 
   // Before GET, which would answer HEAD, too, and count it.
   router.head('/', (ctx) => {

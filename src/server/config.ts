@@ -57,6 +57,12 @@ export const serverSettings = {
     meaning: 'addresses and networks, separated by commas, of proxies in front of a port: docs/proxies.md',
     parse: parseProxies,
   },
+  metrics: {
+    name: 'METRICS',
+    default: 'closed',
+    meaning: '`open`: without nginx, `/metrics` is answered to everybody who reaches the port',
+    parse: oneOf(['closed', 'open']),
+  },
   /** Number of worker processes. */
   workers: {
     name: 'WEB_CONCURRENCY',

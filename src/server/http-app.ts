@@ -21,9 +21,11 @@ export interface HttpApp {
 interface Options {
   metrics?: Pick<WorkerMetrics, 'middleware'>;
   /** The metrics of all workers, as Prometheus reads them. */
-  readMetrics?: () => Promise<string>;
+  readMetrics?: (() => Promise<string>) | undefined;
   /** The folder whose files are served, if nginx is not in front. */
   files?: string | undefined;
+  /** Whether the request came in by the private way, on which alone `/readyz` and `/metrics` are answered. */
+  isPrivate?: ((request: IncomingMessage) => boolean) | undefined;
   /** Whether the request comes from a proxy that may say who the client is and which request it is. */
   isTrustedProxy?: (request: IncomingMessage) => boolean;
 }
@@ -31,12 +33,15 @@ interface Options {
 /** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
 export function createHttpApp(
   service: Service,
-  { metrics, readMetrics, files, isTrustedProxy = () => false }: Options = {},
+  { metrics, readMetrics, files, isPrivate = () => true, isTrustedProxy = () => false }: Options = {},
 ): HttpApp {
   const koa = new Koa({ proxy: true, maxIpsCount: 1 }); // the last address is what the proxy saw itself
-  const router = new Router({ methods: METHODS }); // all are known, so a wrong one is answered 405 and never 501
+  // All methods are known, so a wrong one is answered 405 and never 501.
+  const router = new Router({ methods: METHODS, strict: true, sensitive: true });
   let stopping = false;
+  const stopped = Object.assign(new Error('stopping'), { status: 503, expose: true }); // one, since each is logged once
   const isReady = shareReady(service);
+  const privately: Middleware = (ctx, next) => (isPrivate(ctx.req) ? next() : ctx.throw(404));
 
   // Alive: this process answers. It asks nothing else: a restart does not bring back what the service depends on.
   router.get('/livez', (ctx) => {
@@ -44,13 +49,13 @@ export function createHttpApp(
     ctx.body = 'alive\n';
   });
   // Ready: a request would be served now.
-  router.get('/readyz', async (ctx) => {
+  router.get('/readyz', privately, async (ctx) => {
     ctx.set('Cache-Control', 'no-store');
-    if (stopping) ctx.throw(503, 'stopping', { expose: true });
+    if (stopping) throw stopped;
     await isReady();
     ctx.body = 'ready\n';
   });
-  if (readMetrics) addMetrics(router, readMetrics);
+  if (readMetrics) router.get('/metrics', privately, sendMetrics(readMetrics));
   router.use(service.router.routes());
 
   if (metrics) koa.use(metrics.middleware);
@@ -67,24 +72,27 @@ export function createHttpApp(
   };
 }
 
-/** The metrics for Prometheus. nginx serves them at its private port alone. */
-function addMetrics(router: Router, readMetrics: () => Promise<string>): void {
-  router.get('/metrics', async (ctx) => {
+/** The metrics for Prometheus. */
+function sendMetrics(readMetrics: () => Promise<string>): Middleware {
+  return async (ctx) => {
     ctx.body = await readMetrics().catch((cause) =>
       ctx.throw(503, 'no metrics now', { cause, expose: true }),
     );
     ctx.type = contentType;
-  });
+  };
 }
 
 /** Asks the service once for all probes that wait, so that a flood of them costs it nothing. */
 function shareReady(service: Service): () => Promise<void> {
   let asking: Promise<void> | undefined;
+  let failure: Error | undefined; // the same one until the service is ready again, since each is logged once
   async function ask(): Promise<void> {
     try {
       await withinTime(service.ready(), readyTimeout, () => new Error(`no answer within ${readyTimeout} ms`));
+      failure = undefined;
     } catch (cause) {
-      throw Object.assign(new Error('not ready', { cause }), { status: 503, expose: true });
+      failure ??= Object.assign(new Error('not ready', { cause }), { status: 503, expose: true });
+      throw failure;
     } finally {
       asking = undefined;
     }

@@ -43,10 +43,12 @@ export async function startWorker(
   });
   const service = await openService({ config, log, primary, metrics, retry, batch, deduplicationWindow });
 
+  const atPort = 'port' in config.listen;
   const { koa, stopBeingReady } = createHttpApp(service, {
     metrics,
-    readMetrics: createMetricsReader(primary),
-    files: 'port' in config.listen ? files : undefined,
+    readMetrics: atPort && config.metrics === 'closed' ? undefined : createMetricsReader(primary),
+    files: atPort ? files : undefined,
+    isPrivate: atPort ? undefined : (request) => request.headers['x-private'] === '1', // set by nginx' private port
     isTrustedProxy: createProxyCheck(config),
   });
   logFailures(koa, log);

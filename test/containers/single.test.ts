@@ -131,7 +131,11 @@ scenario(
 
 scenario('what an earlier start has left changes neither the health check nor the exit code', async () => {
   const single = await start();
-  await waitFor(async () => (await single.shell('cat /tmp/probe')).output === 'livez\n', 'health', 30_000);
+  await waitFor(
+    async () => (await single.shell('cat /tmp/probe')).output === '8080/livez\n',
+    'health',
+    30_000,
+  );
   await single.shell('echo 1 >/tmp/fatal.code');
   await docker('stop', '--time', '60', single.id);
   expect(await inspect(single.id, '.State.ExitCode')).toBe(1); // so the file counts

@@ -366,12 +366,16 @@ describe('in front of the app', () => {
   test('on a server of its own it reaches the app by TCP, after the one command of docs/deploy.md', async () => {
     const address = `127.0.0.1:${await freePort()}`;
     const entry = join(copyWithTestService(), 'dist/main.js');
-    await startApp({ env: { LISTEN: address, WEB_CONCURRENCY: '1' }, entry });
+    await startApp({ env: { LISTEN: address, WEB_CONCURRENCY: '1', METRICS: 'open' }, entry });
     const directory = temporaryDirectory();
     const port = await freePort();
-    const file = writeNginxConfiguration({ port, socketPath: '/run/app/app.sock', directory });
-    const [, command = ''] =
-      /sed '(\S+)' deploy\/nginx\.conf/.exec(readFileSync('docs/deploy.md', 'utf8')) ?? [];
+    const page = readFileSync('docs/deploy.md', 'utf8');
+    const [, closed = ''] = /^ {4}(location = \/metrics .*)$/m.exec(page) ?? [];
+    const app = join(directory, 'routes.conf');
+    writeFileSync(app, closed);
+    const included = { app };
+    const file = writeNginxConfiguration({ port, socketPath: '/run/app/app.sock', directory, included });
+    const [, command = ''] = /sed '(\S+)' deploy\/nginx\.conf/.exec(page) ?? [];
     execFileSync('sed', ['--in-place', command.replace('10.0.0.5:8000', address), file]);
     const nginx = startProcess('nginx', nginxArguments(file, directory));
     atEnd(async () => {
@@ -383,8 +387,10 @@ describe('in front of the app', () => {
       'nginx to answer',
     );
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
-    const { status } = await request({ socketPath: join(directory, 'private.sock') }, '/readyz');
-    expect(status).toBe(200);
+    for (const path of ['/readyz', '/metrics']) {
+      expect((await request({ socketPath: join(directory, 'private.sock') }, path)).status).toBe(200);
+    }
+    expect((await request({ port }, '/metrics')).status).toBe(404);
   });
 
   test("a failed request has the same id in the app's log and in that of nginx", async () => {

@@ -9,8 +9,8 @@ afterEach(stopAll);
 test('the health check asks whether the service is ready until it is, then whether it is alive', async () => {
   const asked: string[] = [];
   const statuses: Record<string, number> = { '/readyz': 503, '/livez': 200 };
-  const server = createServer(({ url = '' }, res) => {
-    asked.push(url);
+  const server = createServer(({ url = '', headers }, res) => {
+    asked.push(`${url} ${headers['x-private']}`);
     res.writeHead(statuses[url] as number, { 'X-Worker': `${hostname()}:1` }).end();
   });
   const TMPDIR = temporaryDirectory();
@@ -30,5 +30,5 @@ test('the health check asks whether the service is ready until it is, then wheth
   expect(await check()).toBe(0);
   statuses['/livez'] = 500;
   expect(await check()).toBe(1);
-  expect(asked).toEqual(['/readyz', '/readyz', '/livez', '/livez']);
+  expect(asked).toEqual(['/readyz 1', '/readyz 1', '/livez 1', '/livez 1']);
 });

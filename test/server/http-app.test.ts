@@ -113,6 +113,18 @@ test('a method that a path does not have is answered by those that it has', asyn
   expect(headers.allow?.split(', ').sort()).toEqual(['GET', 'HEAD', 'POST']);
 });
 
+test("a path of the server's has one spelling; the service's router decides on its own paths", async () => {
+  const router = new Router();
+  router.get('/notes', (ctx) => {
+    ctx.body = 'fine\n';
+  });
+  const { ask } = await serve({ router });
+  const statuses = async (...paths: string[]) =>
+    Promise.all(paths.map(async (path) => (await ask(path)).status));
+  expect(await statuses('/livez/', '/LIVEZ', '/readyz/', '/Metrics')).toEqual([404, 404, 404, 404]);
+  expect(await statuses('/notes', '/notes/', '/NOTES')).toEqual([200, 200, 200]);
+});
+
 describe('request ids', () => {
   test('a request without an id gets a new one of 32 hexadecimal digits', async () => {
     const { ask, ids } = await serve();
@@ -304,6 +316,18 @@ describe('probes', () => {
     await ask('/readyz');
     expect(lines).toEqual([expect.objectContaining({ level: 'error', message: 'request failed' })]);
     expect(lines[0]?.fields).toMatchObject({ err: { cause: { message: 'the store is away' } } });
+  });
+
+  test('a flood of probes is one line in the log for each time that the service stops being ready', async () => {
+    const ready = jest.fn(away);
+    const { ask, lines } = await serve({ ready });
+    for (let i = 0; i < 5; i++)
+      expect(await ask('/readyz')).toMatchObject({ status: 503, body: 'not ready' });
+    expect(lines).toHaveLength(1);
+    ready.mockResolvedValueOnce(undefined as never);
+    expect(await ask('/readyz')).toMatchObject({ status: 200 });
+    for (let i = 0; i < 5; i++) expect(await ask('/readyz')).toMatchObject({ status: 503 });
+    expect(lines).toHaveLength(2);
   });
 
   test('a service that throws, instead of rejecting, is not ready', async () => {

@@ -36,7 +36,7 @@ test('a duration falls into the bucket whose bound it does not exceed', () => {
 });
 
 test('numbers of all workers are added up, and go on when workers die, are frozen or replaced', async () => {
-  const app = await startApp({ env: { WEB_CONCURRENCY: '2' } });
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2', METRICS: 'open' } });
   await times(30, () => ask(app));
   const counted = async (n: number) =>
     waitFor(async () => {
@@ -62,7 +62,7 @@ test('numbers of all workers are added up, and go on when workers die, are froze
 });
 
 test('methods and routes that a client makes up are counted as one', async () => {
-  const app = await startApp({ env: { WEB_CONCURRENCY: '1' } });
+  const app = await startApp({ env: { WEB_CONCURRENCY: '1', METRICS: 'open' } });
   for (const path of ['/made-up', '/another', '/third']) await request(app.address, path);
   await request(app.address, '/', { method: 'PROPFIND' });
   const text = await waitFor(async () => {
@@ -78,7 +78,6 @@ test('nginx tells the numbers on its private port alone, at once even if a worke
   const app = await startApp({ env: { WEB_CONCURRENCY: '2', LISTEN: socketPath, WORKER_TIMEOUT: '60' } });
   const nginx = await startNginx(socketPath);
   await times(20, () => request(nginx, sample.path, { headers: sample.headers }));
-  expect((await request(nginx, '/metrics')).status).toBe(404);
   expect((await request(nginx.private, sample.path)).status).toBe(sample.path === '/readyz' ? 200 : 404);
   const frozen = app.workers()[0] as number;
   process.kill(frozen, 'SIGSTOP');
@@ -96,12 +95,48 @@ test('nginx tells the numbers on its private port alone, at once even if a worke
   }
 });
 
+/** What might be taken for a path, the path itself first. */
+function spell(path: string): string[] {
+  const name = path.slice(1);
+  const encoded = `%${name.charCodeAt(0).toString(16)}${name.slice(1)}`;
+  const others = [`${path}/`, path.toUpperCase(), `/${encoded}`, `/${path}`, `/.${path}`];
+  return [path, ...others, `${path}/?a`, `${path};a`];
+}
+
+const forged = { headers: { 'X-Private': '1' } };
+
+test('/metrics and /readyz are answered on the private port of nginx alone, however they are spelled', async () => {
+  const socketPath = join(temporaryDirectory(), 'app.sock');
+  await startApp({ env: { WEB_CONCURRENCY: '1', LISTEN: socketPath, METRICS: 'open' }, backed: true });
+  const nginx = await startNginx(socketPath);
+  for (const path of [...spell('/metrics'), ...spell('/readyz')]) {
+    expect([path, (await request(nginx, path, forged)).status]).toEqual([path, 404]);
+  }
+  for (const path of ['/metrics', '/readyz']) {
+    expect((await request({ socketPath }, path)).status).toBe(404);
+    expect((await request(nginx.private, path)).status).toBe(200);
+  }
+});
+
+test.each([
+  ['closed', []],
+  ['open', ['/metrics']],
+])('at a port /readyz is answered, and with METRICS=%s %j of all spellings', async (METRICS, expected) => {
+  const { address } = await startApp({ env: { WEB_CONCURRENCY: '1', METRICS }, backed: true });
+  expect((await request(address, '/readyz')).status).toBe(200);
+  const answered: string[] = [];
+  for (const path of spell('/metrics')) {
+    if ((await request(address, path, forged)).status < 300) answered.push(path);
+  }
+  expect(answered).toEqual(expected);
+});
+
 test('promtool finds nothing wrong', async () => {
   if (spawnSync('promtool', ['--version']).error) {
     process.stdout.write('promtool is not there (Debian: apt-get install prometheus): not tried\n');
     return;
   }
-  const app = await startApp({ env: { WEB_CONCURRENCY: '1' } });
+  const app = await startApp({ env: { WEB_CONCURRENCY: '1', METRICS: 'open' } });
   await ask(app);
   const { text } = await waitFor(async () => {
     const scraped = await scrape(app.address);

@@ -57,7 +57,7 @@ export function writeNginxConfiguration(to: {
   replace('listen 8080 ', 1, `listen ${to.port} `);
   replace('listen 8081;', 1, `listen unix:${to.directory}/private.sock;`);
   const { dir, base } = parse(to.socketPath);
-  replace('unix:/run/app/app.sock', 4, `unix:${to.socketPath}`);
+  replace('unix:/run/app/app.sock', 3, `unix:${to.socketPath}`);
   replace('unix:/run/app/./app.sock', 1, `unix:${dir}/./${base}`);
   replace('unix:/run/app/././app.sock', 1, `unix:${dir}/././${base}`);
   replace('root /srv/static;', 1, `root "${to.files ?? join(root, 'src/app/static')}";`); // the path may have spaces

@@ -14,7 +14,6 @@ import {
   scenario,
   startContainer,
 } from '../../containers/engine.ts';
-import { request } from '../../support/requests.ts';
 import { waitFor } from '../../support/wait.ts';
 import { numberIn } from '../visit.ts';
 
@@ -162,12 +161,13 @@ scenario('a right that is missing keeps a stack from becoming healthy', async ()
   });
   expect([code, output]).toEqual([1, expect.stringContaining('is unhealthy')]);
   await limited.compose(['up', '--detach', '--no-build', '--no-deps', 'nginx']);
-  const ready = () => request(limited.address, '/readyz');
-  expect(await waitFor(ready, 'an answer', 30_000)).toMatchObject({ status: 503 });
+  const ask = 'curl --silent --output /dev/null --write-out "%{http_code}" http://127.0.0.1:8081/readyz';
+  const answers = async (status: string) => (await limited.shell('nginx', ask)).output === status;
+  await waitFor(() => answers('503'), 'an app that is not ready', 30_000);
   // The right is given back: what has changed is built and made anew, and nothing has to be removed.
   writeFileSync(rules, text);
   await limited.compose(['up', '--detach', '--wait', '--build', 'redis']);
-  await waitFor(async () => (await ready()).status === 200, 'the app to be ready', 30_000);
+  await waitFor(() => answers('200'), 'the app to be ready', 30_000);
   expect(await visit(limited)).toBe(1);
 });
 

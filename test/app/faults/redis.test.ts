@@ -152,7 +152,7 @@ test(
     const memory: number[] = [];
     for (let second = 1; second <= 30; second++) {
       for (const path of ['/livez', '/readyz']) {
-        const { status } = await request(nginx, path);
+        const { status } = await request(path === '/livez' ? nginx : nginx.private, path);
         const seen = `${path} ${status}`;
         probes[seen] = (probes[seen] ?? 0) + 1;
       }
@@ -163,7 +163,10 @@ test(
     const refusal = await request(nginx);
     await redis.start();
     const back = performance.now();
-    await waitFor(async () => (await request(nginx, '/readyz')).status === 200, 'Redis to be found again');
+    await waitFor(
+      async () => (await request(nginx.private, '/readyz')).status === 200,
+      'Redis to be found again',
+    );
     const verdict = await service.judge();
     const recovery = performance.now() - back;
     // The first seconds fill what is always filled: heaps, queues, connections.
