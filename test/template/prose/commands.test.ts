@@ -4,7 +4,9 @@ import { read } from '../../pipeline/workflow.ts';
 
 const pages = [
   ...['README.md', 'CONTRIBUTING.md', 'test/template/README.md'],
-  ...readdirSync('docs').map((name) => `docs/${name}`),
+  ...readdirSync('docs')
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
 ];
 
 /** What a page asks its reader to type, as it stands there. */
