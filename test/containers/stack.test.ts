@@ -120,7 +120,10 @@ scenario('logs are bounded', async () => {
       await stack.container(service),
       '.HostConfig.LogConfig',
     );
-    expect([service, Config]).toEqual([service, { 'max-size': '10m', 'max-file': '3' }]);
+    expect([service, Config]).toEqual([
+      service,
+      expect.objectContaining({ 'max-size': '10m', 'max-file': '3', mode: 'non-blocking' }),
+    ]);
   }
 });
 
