@@ -105,7 +105,7 @@ suite() { # against the images of the running stack. On a laptop the part that i
     variable=$(upper "$image")_IMAGE
     export "$variable=$reference"
   done
-  npm run test:containers -- ${ACT:+images configuration}
+  npm test -- containers ${ACT:+images configuration}
 }
 
 gate() { # RESULTS: a job and its result a line. What an image needs to be published, has to be green.

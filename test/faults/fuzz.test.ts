@@ -12,7 +12,7 @@ const minute = 60_000;
 const requests = 4_000; // each way
 const configurations = 2_000;
 const atOnce = 200;
-/** Given to repeat a run: FAULTS_SEED=… npm run test:faults. */
+/** Given to repeat a run: FAULTS_SEED=… npm test -- faults. */
 const seed = Number(process.env.FAULTS_SEED ?? Date.now() % 2 ** 31);
 
 afterEach(stopAll, minute);

@@ -12,7 +12,7 @@ import { waitFor } from '../support/wait.ts';
 afterEach(stopAll);
 
 test('npm run dev: a saved file is answered by all workers, and no request fails; a mistake is shown and changes nothing', async () => {
-  const copy = copyRepository('src', 'tsconfig.json');
+  const copy = copyRepository('src', 'tsconfig.json', '.devcontainer/dev');
   const file = join(copy, 'src/server/http-app.ts');
   const source = readFileSync(file, 'utf8');
   const save = (greeting: string) => writeFileSync(file, source.replace("'alive\\n'", `'${greeting}'`));

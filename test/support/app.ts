@@ -69,7 +69,6 @@ export async function spawnApp(options: AppOptions = {}): Promise<App> {
       // Only what is given: settings of the developer's own shell have no part in a test.
       env: {
         PATH: process.env.PATH,
-        NODE_V8_COVERAGE: process.env.COVERAGE_OF_PROCESSES && join(root, process.env.COVERAGE_OF_PROCESSES),
         ...backing,
         ...options.env,
         LISTEN: listen,

@@ -377,7 +377,7 @@ async function measureImages(): Promise<[string, string][]> {
 /** What the suite of the dev container prints, if there is an engine. */
 function measureDevContainer(): [string, string][] {
   if (spawnSync('docker', ['info']).status !== 0) return [];
-  const args = ['run', 'test:containers', '--', 'devcontainer', '-t', 'opening|a save|opened again'];
+  const args = ['test', '--', 'containers', 'devcontainer', '-t', 'opening|a save|opened again'];
   const output = execFileSync('npm', args, { encoding: 'utf8' });
   const [, first, second] = /first answer: ([\d.]+) s; up again: ([\d.]+) s/.exec(output) ?? [];
   const [, saves] = /new answer of all workers: ([\d, ]+)/.exec(output) ?? [];

@@ -99,7 +99,7 @@ describe('the copy as it is', () => {
   test(
     'comes up, is opened in its dev container, and its first push is green, all by its own commands',
     () => {
-      expect(passed(run('npm', 'run', 'test:containers', '--', 'stack', 'devcontainer'))).toBeGreaterThan(25);
+      expect(passed(run('npm', 'test', '--', 'containers', 'stack', 'devcontainer'))).toBeGreaterThan(25);
       expect(run('npm', 'run', 'ci')).toContain('push: green');
     },
     30 * minute,
@@ -135,9 +135,7 @@ describe.each([
   test(
     'its images are built, come up, are rolled out, killed and reloaded as before',
     () => {
-      expect(passed(run('npm', 'run', 'test:containers', '--', 'images', 'stack', 'single'))).toBeGreaterThan(
-        25,
-      );
+      expect(passed(run('npm', 'test', '--', 'containers', 'images', 'stack', 'single'))).toBeGreaterThan(25);
     },
     15 * minute,
   );

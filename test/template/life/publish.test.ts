@@ -230,7 +230,7 @@ describe('applied', () => {
     npm(directory, 'ci', ...quickly);
     npm(directory, 'run', 'check');
     npm(directory, 'test');
-    npm(directory, 'run', 'test:pipeline', '--', 'static');
+    npm(directory, 'test', '--', 'pipeline', 'static');
   }, 600_000);
 });
 
