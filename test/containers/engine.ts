@@ -125,14 +125,15 @@ export async function buildImage(directory: string, target: string): Promise<str
 }
 
 /**
- * A clone with what is in the working tree, committed or not. No image, project or volume may have the name of its
- * directory as it is. `owner`: the user id that its files belong to.
+ * A clone with what is in the working tree, committed or not, as a umask of 077 makes it. No image, project or volume may
+ * have the name of its directory as it is. `owner`: the user id that its files belong to.
  */
 export function cloneRepository(name: string, owner?: number): string {
   const parent = mkdtempSync(join(tmpdir(), 'clone-'));
   atEnd(() => rmSync(parent, { recursive: true, force: true, maxRetries: 5 }));
   const directory = join(parent, `${name}.${run}`);
   cloneWorkingTree(directory);
+  execFileSync('chmod', ['-R', 'go=', directory]);
   if (owner !== undefined) {
     execFileSync('chown', ['-R', `${owner}:${owner}`, parent]);
   }
