@@ -47,7 +47,7 @@ upper() { tr '[:lower:]' '[:upper:]' <<<"$1"; }
 point() { docker buildx imagetools create --tag "$1" "$2"; } # TAG SOURCE: one call a tag
 
 start() { # npm start answers. Under act the developer may have port 8080 in use.
-  local url=http://localhost:8080/livez curl=(curl --fail --silent --show-error) directory log pid
+  local url=http://localhost:8080/livez curl=(curl --noproxy '*' --fail --silent --show-error) directory log pid
   directory=$(mktemp -d)
   log=$directory/log
   if [ -n "${ACT:-}" ]; then

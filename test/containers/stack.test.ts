@@ -152,6 +152,18 @@ for (const service of services) {
     const started = await inspect(container, '.State.StartedAt');
     // SIGKILL to every process. After `docker kill` the engine would not restart the container.
     await stack.shell(service, 'kill -9 -1');
+scenario("a health check asks its own container, never a proxy of Docker's client", async () => {
+  for (const service of services) {
+    const container = await stack.container(service);
+    const [, ...command] = await inspect<string[]>(container, '.Config.Healthcheck.Test');
+    const proxy = ['--env', 'http_proxy=http://127.0.0.1:1', '--env', 'ALL_PROXY=http://127.0.0.1:1'];
+    expect([service, await attempt('docker', ['exec', ...proxy, container, ...command])]).toEqual([
+      service,
+      expect.objectContaining({ code: 0 }),
+    ]);
+  }
+});
+
     await expectToGoOn(stop, `${service} killed`);
     await waitFor(async () => (await inspect(container, '.State.StartedAt')) !== started, 'its restart');
     await waitFor(() => stack.ask(), 'an answer', 60_000);
