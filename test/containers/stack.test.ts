@@ -53,6 +53,15 @@ scenario('one command serves, and a second clone of another name serves beside i
   expect(await stack.judge()).toEqual({ wrong: [], unacknowledged: 0 });
 });
 
+scenario('a file of proxies that is not there is an error, and nothing is made in its place', async () => {
+  const { code, output } = await attempt('docker', ['compose', 'create', '--no-build', 'nginx'], {
+    cwd: clone.directory,
+    env: { ...clone.environment, PROXIES: './missing.conf' },
+  });
+  expect([code, output]).toEqual([1, expect.stringContaining('missing.conf')]);
+  expect(existsSync(join(clone.directory, 'missing.conf'))).toBe(false);
+});
+
 scenario('static files come from nginx', async () => {
   const folder = 'src/app/static'; // of a service that may have none
   const files = existsSync(folder) ? readdirSync(folder, { withFileTypes: true }) : [];
