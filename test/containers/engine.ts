@@ -17,7 +17,7 @@ import { waitFor } from '../support/wait.ts';
 
 export { atEnd, removeAll };
 
-const run = Math.random().toString(36).slice(2, 8);
+const run = String(Math.random()).slice(2, 8); // digits: YAML takes a name of digits only for a number
 const label = `test.run=${run}`;
 let networks = 0;
 const projects = new Set<string>();

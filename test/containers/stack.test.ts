@@ -25,7 +25,7 @@ const services = Object.keys(parse(readFileSync('docker-compose.yml', 'utf8'), {
 let stack: Stack;
 let clone: Stack;
 prepare(async () => {
-  stack = await prepareStack(cloneRepository('The.Stack'));
+  stack = await prepareStack(cloneRepository('2048'));
   clone = await prepareStack(cloneRepository('A.Second.Clone'));
   await stack.up();
   for (const service of services) {
@@ -152,15 +152,6 @@ scenario('each container has more time to stop than it waits for itself', async 
   }
 });
 
-// ---------------------------------------------------------------------------------------------------- failures
-
-for (const service of services) {
-  scenario(`${service} is killed under load: answers go on, and are right`, async () => {
-    const stop = stack.startLoad();
-    const container = await stack.container(service);
-    const started = await inspect(container, '.State.StartedAt');
-    // SIGKILL to every process. After `docker kill` the engine would not restart the container.
-    await stack.shell(service, 'kill -9 -1');
 scenario("a health check asks its own container, never a proxy of Docker's client", async () => {
   for (const service of services) {
     const container = await stack.container(service);
@@ -173,6 +164,15 @@ scenario("a health check asks its own container, never a proxy of Docker's clien
   }
 });
 
+// ---------------------------------------------------------------------------------------------------- failures
+
+for (const service of services) {
+  scenario(`${service} is killed under load: answers go on, and are right`, async () => {
+    const stop = stack.startLoad();
+    const container = await stack.container(service);
+    const started = await inspect(container, '.State.StartedAt');
+    // SIGKILL to every process. After `docker kill` the engine would not restart the container.
+    await stack.shell(service, 'kill -9 -1');
     await expectToGoOn(stop, `${service} killed`);
     await waitFor(async () => (await inspect(container, '.State.StartedAt')) !== started, 'its restart');
     await waitFor(() => stack.ask(), 'an answer', 60_000);
