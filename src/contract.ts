@@ -72,11 +72,12 @@ export type Values<Table extends Record<string, Setting<any>>> = {
 export type Retry = <Result>(attempt: (deadline: number) => Promise<Result>) => Promise<Result>;
 
 /**
- * The same for requests that can share one command: items that wait together are committed together, one batch at a
- * time, for 2.5 s at most. A call whose id waits already shares its result.
+ * The same for requests that can share one command: items that wait together are committed together, for 2.5 s at most.
+ * A call whose id waits already shares its result. Up to `concurrency` commits are under way at once, by default one.
  */
 export type Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
+  options?: { concurrency?: number },
 ) => (id: string, item: Item) => Promise<Result>;
 
 /** What the server measures. `/metrics` shows the same. */

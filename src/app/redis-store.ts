@@ -16,7 +16,7 @@ export const socketTimeout = 1_000;
 export const pingInterval = 400;
 export const initialBackoff = 20; // doubled by each failure in a row
 export const maxBackoff = 250;
-const maxQueueSize = 100; // commands; there is one batch at a time, so more would be a mistake in the code
+const maxQueueSize = 100; // commands; a few batches are under way at once, so more would be a mistake in the code
 
 const backoff = (retries: number) => Math.min(initialBackoff * 2 ** Math.min(retries, 10), maxBackoff);
 

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, METHODS } from 'node:http';
 import Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
@@ -129,7 +129,8 @@ function identifyRequest(isTrustedProxy: (request: IncomingMessage) => boolean):
   return (ctx, next) => {
     if (!isTrustedProxy(ctx.req)) for (const name of proxyHeaders) delete ctx.req.headers[name];
     const given = ctx.get('X-Request-ID').replaceAll('-', '').toLowerCase();
-    ctx.state.requestId = /^[0-9a-f]{32}$/.test(given) ? given : randomBytes(16).toString('hex');
+    // Node has UUIDs in stock: drawing bytes for each request costs several microseconds.
+    ctx.state.requestId = /^[0-9a-f]{32}$/.test(given) ? given : randomUUID().replaceAll('-', '');
     return next();
   };
 }

@@ -87,11 +87,13 @@ interface Waiting<Item, Result> {
 }
 
 /**
- * Those who wait, by id and the oldest first. Each is removed when it is answered, or after `retryBudget` by itself; it
- * then gets the error of `createError`.
+ * Those who wait, by id. Each leaves when it is answered, or by itself after `retryBudget` with the error of
+ * `createError`. Of those who wait some are taken into a commit.
  */
 function createQueue<Item, Result>(createError: () => Error) {
-  const queue = new Map<string, Waiting<Item, Result>>();
+  type Entry = Waiting<Item, Result>;
+  const queue = new Map<string, Entry>(); // the oldest first
+  let free = new Set<Entry>(); // those of no commit under way, the oldest first
   const oldest = () => queue.values().next().value;
   let expiring = false;
 
@@ -100,6 +102,7 @@ function createQueue<Item, Result>(createError: () => Error) {
     const now = performance.now();
     for (let first = oldest(); first && first.expires <= now; first = oldest()) {
       queue.delete(first.id);
+      free.delete(first);
       first.reject(createError());
     }
     const next = oldest();
@@ -110,55 +113,61 @@ function createQueue<Item, Result>(createError: () => Error) {
   return {
     size: () => queue.size,
     get: (id: string) => queue.get(id),
-    first: (count: number) => firstOf(queue.values(), count),
-    add(waiting: Waiting<Item, Result>): void {
+    add(waiting: Entry): void {
       queue.set(waiting.id, waiting);
+      free.add(waiting);
       if (expiring) return;
       expiring = true;
       setTimeout(expire, retryBudget).unref();
     },
-    answer(waiting: Waiting<Item, Result>, result: Result): void {
+    /** The oldest ones, for one commit. */
+    take(): Entry[] {
+      const taken: Entry[] = [];
+      for (const waiting of free) {
+        if (taken.length === maxBatchSize) break;
+        taken.push(waiting);
+        free.delete(waiting);
+      }
+      return taken;
+    },
+    /** Their commit has failed: those who still wait are the next ones. */
+    giveBack(taken: Entry[]): void {
+      free = new Set([...taken.filter((waiting) => queue.get(waiting.id) === waiting), ...free]);
+    },
+    answer(waiting: Entry, result: Result): void {
       if (queue.get(waiting.id) === waiting) queue.delete(waiting.id); // or it is over, and its id may be back
       waiting.resolve(result);
     },
   };
 }
 
-function firstOf<Value>(values: Iterable<Value>, count: number): Value[] {
-  const first: Value[] = [];
-  for (const value of values) {
-    if (first.length === count) break;
-    first.push(value);
-  }
-  return first;
-}
-
 export const batch: Batch = <Item, Result>(
   commit: (items: Item[], deadline: number) => Promise<Result[]>,
+  { concurrency = 1 }: { concurrency?: number } = {},
 ) => {
   let failure: unknown;
   const queue = createQueue<Item, Result>(() => createRefusal(failure));
-  let working = false;
+  let committing = 0;
 
-  async function work(): Promise<void> {
+  async function commitAll(): Promise<void> {
     const backoff = createBackoff(initialBackoff, maxBackoff);
-    while (queue.size() > 0) {
-      const waiting = queue.first(maxBatchSize);
+    for (let taken = queue.take(); taken[0]; taken = queue.take()) {
+      const [{ deadline }] = taken; // the earliest
       try {
-        const [{ deadline }] = waiting as [Waiting<Item, Result>]; // the earliest
-        const items = waiting.map(({ item }) => item);
+        const items = taken.map(({ item }) => item);
         // One that never ends must not hold up all others for ever. After its deadline it changes nothing any more.
         const results = await withinTime(commit(items, deadline), retryBudget, () => createRefusal(failure));
-        for (const [i, one] of waiting.entries()) queue.answer(one, results[i] as Result);
+        for (const [i, one] of taken.entries()) queue.answer(one, results[i] as Result);
         backoff.reset();
         failure = undefined;
         await new Promise(setImmediate); // requests that came meanwhile are read and join the next batch
       } catch (cause) {
         failure = cause;
+        queue.giveBack(taken);
         await pause(backoff.next());
       }
     }
-    working = false;
+    committing -= 1;
   }
 
   return (id: string, item: Item) => {
@@ -170,9 +179,9 @@ export const batch: Batch = <Item, Result>(
     const waiting = createWaiting<Item, Result>(id, item);
     queue.add(waiting);
     // The next turn of the event loop: every request that has arrived by then shares the batch.
-    if (!working) {
-      working = true;
-      setImmediate(work);
+    if (committing < concurrency) {
+      committing += 1;
+      setImmediate(commitAll);
     }
     return waiting.result;
   };

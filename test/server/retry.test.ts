@@ -153,57 +153,60 @@ describe('retry', () => {
 
 describe('batch', () => {
   /** Names that enter together, each as its own idempotency key. */
-  function createQueue(enter: (names: string[], deadline: number) => Promise<number[]>) {
-    const add = batch(enter);
+  function createQueue(enter: (names: string[], deadline: number) => Promise<number[]>, concurrency = 1) {
+    const add = batch(enter, { concurrency });
     return (name: string) => add(name, name);
   }
   const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
-  test('any interleaving of requests, repeated ids and failing commits does each once and loses none', async () => {
-    const request = fc.record({
-      name: fc.integer({ min: 0, max: 30 }).map(String), // few, so that some are repeated
-      pause: fc.oneof(fc.constant(0), fc.constant(0), fc.integer({ min: 0, max: 1_000 })),
-    });
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(request, { maxLength: 40 }),
-        fc.array(anyFate, { maxLength: 12 }),
-        async (requests, fates) => {
-          const isAbandoned = fates.some(({ milliseconds }) => milliseconds > retryBudget);
-          const { enter, places, calls, mostUnderWay } = createOffice(fates);
-          const add = createQueue(enter);
-          const answers = new Map<string, number>();
-          const outcomes: Promise<void>[] = [];
-          for (const { name, pause } of requests) {
-            const begin = Date.now();
-            const outcome = add(name).then(
-              (place) => {
-                expect(answers.get(name) ?? place).toBe(place); // the same id, the same result
-                answers.set(name, place);
-              },
-              (error) => expect(error).toBeInstanceOf(Unavailable),
-            );
-            outcomes.push(outcome.then(() => expect(Date.now() - begin).toBeLessThanOrEqual(retryBudget)));
-            await jest.advanceTimersByTimeAsync(pause);
-          }
-          await jest.advanceTimersByTimeAsync(retryBudget);
-          await Promise.all(outcomes);
-          await jest.advanceTimersByTimeAsync(4_500); // the last commit ends
+  test.each([1, 3])(
+    'any interleaving of requests, repeated ids and failing commits, %i at once, does each once and loses none',
+    async (concurrency) => {
+      const request = fc.record({
+        name: fc.integer({ min: 0, max: 30 }).map(String), // few, so that some are repeated
+        pause: fc.oneof(fc.constant(0), fc.constant(0), fc.integer({ min: 0, max: 1_000 })),
+      });
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(request, { maxLength: 40 }),
+          fc.array(anyFate, { maxLength: 12 }),
+          async (requests, fates) => {
+            const isAbandoned = fates.some(({ milliseconds }) => milliseconds > retryBudget);
+            const { enter, places, calls, mostUnderWay } = createOffice(fates);
+            const add = createQueue(enter, concurrency);
+            const answers = new Map<string, number>();
+            const outcomes: Promise<void>[] = [];
+            for (const { name, pause } of requests) {
+              const begin = Date.now();
+              const outcome = add(name).then(
+                (place) => {
+                  expect(answers.get(name) ?? place).toBe(place); // the same id, the same result
+                  answers.set(name, place);
+                },
+                (error) => expect(error).toBeInstanceOf(Unavailable),
+              );
+              outcomes.push(outcome.then(() => expect(Date.now() - begin).toBeLessThanOrEqual(retryBudget)));
+              await jest.advanceTimersByTimeAsync(pause);
+            }
+            await jest.advanceTimersByTimeAsync(retryBudget);
+            await Promise.all(outcomes);
+            await jest.advanceTimersByTimeAsync(4_500); // the last commit ends
 
-          expect(mostUnderWay()).toBeLessThanOrEqual(isAbandoned ? 2 : 1);
-          for (const { names } of calls) expect(new Set(names).size).toBe(names.length);
-          // Everybody has the place that was given to them, not a neighbour's.
-          for (const [name, place] of answers) expect(place).toBe(places.get(name));
-          // Who comes next gets the next place: nothing was done twice, and none that was given is lost.
-          fates.length = 0;
-          const next = add('the next one');
-          await jest.advanceTimersByTimeAsync(1);
-          expect(await next).toBe(places.size);
-        },
-      ),
-      { numRuns: 300 },
-    );
-  });
+            expect(mostUnderWay()).toBeLessThanOrEqual(isAbandoned ? 2 * concurrency : concurrency);
+            for (const { names } of calls) expect(new Set(names).size).toBe(names.length);
+            // Everybody has the place that was given to them, not a neighbour's.
+            for (const [name, place] of answers) expect(place).toBe(places.get(name));
+            // Who comes next gets the next place: nothing was done twice, and none that was given is lost.
+            fates.length = 0;
+            const next = add('the next one');
+            await jest.advanceTimersByTimeAsync(1);
+            expect(await next).toBe(places.size);
+          },
+        ),
+        { numRuns: 300 },
+      );
+    },
+  );
 
   test('without failures each gets its result, in the order of their arrival', async () => {
     const { enter } = createOffice();
@@ -249,6 +252,21 @@ describe('batch', () => {
     expect(await first).toBe(1);
     expect(await others).toEqual([2, 3]);
     expect(calls[1]?.names).toEqual(['second', 'third']);
+  });
+
+  test('what arrives during a commit is committed beside it where several are allowed, but no more', async () => {
+    const slow = { done: true, answered: true, milliseconds: 50 };
+    const { enter, calls } = createOffice([slow, slow]);
+    const add = createQueue(enter, 2);
+    const results: Promise<number>[] = [];
+    for (const name of ['first', 'second', 'third', 'fourth']) {
+      results.push(add(name));
+      await jest.advanceTimersByTimeAsync(10);
+    }
+    expect(calls.map(({ names }) => names)).toEqual([['first'], ['second']]);
+    await jest.advanceTimersByTimeAsync(50);
+    expect(await Promise.all(results)).toEqual([1, 2, 3, 4]);
+    expect(calls[2]?.names).toEqual(['third', 'fourth']);
   });
 
   test('a failed commit is tried again, with pauses that grow', async () => {

@@ -14,7 +14,8 @@ if (cluster.isPrimary) {
   let hits = 0;
   const router = createRoutes({ visit: async () => ++hits });
   const service = { router, ready: async () => {} };
-  const app = process.env.APP === 'koa' ? new Koa() : createHttpApp(service, { believes: () => true }).koa; // nginx' ids
+  const app =
+    process.env.APP === 'koa' ? new Koa() : createHttpApp(service, { isTrustedProxy: () => true }).koa; // nginx' ids
   app.use((ctx) => {
     hits += 1;
     ctx.body = `I've been seen ${hits} times.\n`;
