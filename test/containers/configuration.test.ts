@@ -29,7 +29,12 @@ function askNginx(configuration: string): string {
 }
 
 test('nginx accepts its configuration, and would name a mistake', () => {
-  const text = readFileSync('deploy/nginx.conf', 'utf8');
+  const keepalive = readFileSync('deploy/nginx/keepalive.conf', 'utf8');
+  const text = readFileSync('deploy/nginx.conf', 'utf8').replace(
+    'include /etc/nginx/image/*.conf;',
+    keepalive,
+  );
+  expect(text).toContain(keepalive);
   expect(askNginx(text)).toBe('');
   expect(askNginx(text.replace('sendfile', 'sendfiles'))).toMatch(/unknown directive "sendfiles"/);
 });

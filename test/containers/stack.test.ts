@@ -1,10 +1,11 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
 import { parse } from 'yaml';
-import type { LoadReport } from '../support/load.ts';
-import { request } from '../support/requests.ts';
-import { waitFor } from '../support/wait.ts';
+import { expectFlawless, type LoadReport, startLoad } from '../support/load.ts';
+import { type Answer, request } from '../support/requests.ts';
+import { delay, waitFor } from '../support/wait.ts';
 import {
   attempt,
   cloneRepository,
@@ -186,6 +187,45 @@ for (const service of services) {
     expect(await stack.container(service)).not.toBe(container);
   });
 }
+
+/** Asks on one connection every 100 ms, until an answer closes it. */
+async function askUntilClosed(path: string): Promise<Answer[]> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const answers: Answer[] = [];
+  while (answers.at(-1)?.headers.connection !== 'close') {
+    answers.push(await request(stack.address, path, { agent }));
+    await delay(100);
+  }
+  agent.destroy();
+  return answers;
+}
+
+scenario(
+  'nginx closes no connection in use when it reloads or stops, and what is denied stays denied',
+  async () => {
+    const image = await inspect(await stack.container('nginx'), '.Config.Image');
+    const rule = 'location = /denied { deny all; }';
+    const NGINX_IMAGE = await deriveImage(
+      'denied',
+      `FROM ${image}\nUSER root\nRUN mkdir -p /etc/nginx/app && echo '${rule}' >/etc/nginx/app/denied.conf\nUSER 101\n`,
+    );
+    await stack.compose(['up', '--detach', '--wait', '--no-build', '--no-deps', 'nginx'], { NGINX_IMAGE });
+    const load = startLoad(stack.address, 40, { pause: 100 });
+    for (const end of [
+      ['kill', '--signal', 'HUP', 'nginx'],
+      ['kill', '--signal', 'HUP', 'nginx'],
+      ['stop', 'nginx'],
+    ]) {
+      const closed = askUntilClosed('/denied');
+      await load.waitForAnswers(200);
+      if (end[0] === 'stop') await expectFlawless(stack.address, load);
+      const done = stack.compose(end);
+      expect(new Set((await closed).map(({ status }) => status))).toEqual(new Set([403]));
+      await done;
+    }
+    await stack.compose(['up', '--detach', '--wait', '--no-build', '--no-deps', 'nginx']);
+  },
+);
 
 // ----------------------------------------------------------------------------------------------------- rollout
 

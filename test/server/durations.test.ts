@@ -76,6 +76,10 @@ const durations: Record<string, Record<string, number>> = {
   '': {
     '`worker_shutdown_timeout`': directive('worker_shutdown_timeout'),
     '`keepalive_timeout`': directive('keepalive_timeout'),
+    '`keepalive_min_timeout`': directive(
+      'keepalive_min_timeout',
+      readFileSync('deploy/nginx/keepalive.conf', 'utf8'),
+    ),
     '`client_header_timeout`': directive('client_header_timeout'),
     '`client_body_timeout`': directive('client_body_timeout'),
     '`send_timeout`': directive('send_timeout'),
@@ -94,7 +98,6 @@ const durations: Record<string, Record<string, number>> = {
     'health check `--start-period`': healthCheck('--start-period'),
     'health check `--start-interval`': healthCheck('--start-interval'),
   },
-  'docker-entrypoint.sh': { '`close_delay`': readShellSeconds('deploy/docker-entrypoint.sh', 'close_delay') },
   'supervisord.conf': {
     'app `stopwaitsecs`': secondsToStop('app'),
     'nginx `stopwaitsecs`': secondsToStop('nginx'),

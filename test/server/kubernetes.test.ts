@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { parse, parseAllDocuments } from 'yaml';
-import { parseDuration, readShellSeconds } from '../support/durations.ts';
+import { parseDuration } from '../support/durations.ts';
 
 // What the manifests must repeat, because Kubernetes reads no other file: it has to be what the other file says.
 
@@ -16,7 +16,6 @@ describe('the manifests say', () => {
 
   const nginx = read('deploy/nginx.conf');
   const dockerfile = read('deploy/Dockerfile');
-  const entryPoint = read('deploy/docker-entrypoint.sh');
   const compose = parse(read('docker-compose.yml'), { merge: true });
   const settings = Object.fromEntries(
     parse(read(`${base}/kustomization.yaml`)).configMapGenerator[0].literals.map((literal: string) =>
@@ -29,7 +28,6 @@ describe('the manifests say', () => {
   const pod = deployment.spec.template.spec;
   const [app] = pod.initContainers;
   const [proxy] = pod.containers;
-  const preStop: string = proxy.lifecycle.preStop.exec.command.at(-1);
   const pathOf = (volume: string, { volumeMounts }: typeof app) =>
     volumeMounts.find(({ name }: { name: string }) => name === volume).mountPath;
 
@@ -38,20 +36,13 @@ describe('the manifests say', () => {
   });
 
   test('a pod has time for all that its stop may take', () => {
-    const closeDelay = readShellSeconds('deploy/docker-entrypoint.sh', 'close_delay') / 1_000;
     const shutdown = parseDuration(/worker_shutdown_timeout (\w+);/.exec(nginx)?.[1]) / 1_000;
-    const pause = Number(/sleep (\d+)/.exec(preStop)?.[1]);
+    expect(proxy.lifecycle.preStop.exec.command).toEqual(['sleep', expect.stringMatching(/^\d+$/)]);
+    const pause = Number(proxy.lifecycle.preStop.exec.command[1]);
     expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(
-      pause + closeDelay + shutdown + Number(settings.GRACEFUL_TIMEOUT),
+      pause + shutdown + Number(settings.GRACEFUL_TIMEOUT),
     );
     expect(settings.GRACEFUL_TIMEOUT).toBe(String(compose.services.app.environment.GRACEFUL_TIMEOUT));
-  });
-
-  test('the file by which a pod that ends closes its connections is the one that nginx looks for', () => {
-    const file = /CLOSING_FILE:-([^}]+)\}/.exec(entryPoint)?.[1];
-    expect(/touch (\S+);/.exec(preStop)?.[1]).toBe(file);
-    expect(nginx).toContain(`if (-f ${file})`);
-    expect(file).toMatch(new RegExp(`^${pathOf('tmp', proxy)}/`));
   });
 
   test('both containers have the socket where the image of the app and nginx have it', () => {

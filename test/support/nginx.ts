@@ -3,15 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join, parse } from 'node:path';
-import {
-  atEnd,
-  childrenOf,
-  killIfRunning,
-  type Running,
-  root,
-  startProcess,
-  temporaryDirectory,
-} from './processes.ts';
+import { atEnd, killIfRunning, type Running, root, startProcess, temporaryDirectory } from './processes.ts';
 import { type Address, freePort } from './requests.ts';
 import { waitFor } from './wait.ts';
 
@@ -27,7 +19,7 @@ export interface Nginx extends Running {
   accessLog(): Record<string, string>[];
 }
 
-const includes = { app: join(root, 'src/app/*.conf'), frames: '', proxies: '' };
+const includes = { app: join(root, 'src/app/*.conf'), frames: '', image: '', proxies: '' };
 type Included = keyof typeof includes;
 
 /**
@@ -64,7 +56,7 @@ export function writeNginxConfiguration(to: {
   // Node's pipes are sockets, which cannot be opened by their names in /dev.
   replace('access_log /dev/stdout ', 1, `access_log ${to.directory}/access.log `);
   if (!to.buffered) replace(' buffer=64k flush=1s;', 1, ';');
-  replace(' /tmp/nginx', 7, ` ${to.directory}/nginx`);
+  replace(' /tmp/nginx', 6, ` ${to.directory}/nginx`);
   for (const [name, usual] of Object.entries(includes)) {
     const path = to.included?.[name as Included] ?? usual;
     replace(`/etc/nginx/${name}/*.conf`, 1, `"${path || `${to.directory}/none/*.conf`}"`);
@@ -74,27 +66,17 @@ export function writeNginxConfiguration(to: {
   return file;
 }
 
-/**
- * nginx with deploy/nginx.conf in front of the app on the given socket. `entryPoint`: started by the image's entry point,
- * which passes on the signals that kill() sends.
- */
+/** nginx with deploy/nginx.conf in front of the app on the given socket. */
 export async function startNginx(
   socketPath: string,
   options: Partial<
     Pick<Parameters<typeof writeNginxConfiguration>[0], 'port' | 'files' | 'included' | 'buffered'>
-  > & {
-    entryPoint?: boolean;
-  } = {},
+  > = {},
 ): Promise<Nginx> {
   const directory = temporaryDirectory();
   const port = options.port ?? (await freePort());
   const configuration = writeNginxConfiguration({ ...options, port, socketPath, directory });
-  const command = ['nginx', ...nginxArguments(configuration, directory)];
-  if (options.entryPoint) command.unshift(join(root, 'deploy/docker-entrypoint.sh'));
-  const nginx = startProcess(command[0] as string, command.slice(1), {
-    env: { ...process.env, CLOSING_FILE: `${directory}/nginx-closing` },
-    group: true,
-  });
+  const nginx = startProcess('nginx', nginxArguments(configuration, directory), { group: true });
   atEnd(async () => {
     killIfRunning(-nginx.pid, 'SIGKILL');
     await nginx.exited;
@@ -104,7 +86,6 @@ export async function startNginx(
   });
   return {
     ...nginx,
-    pid: options.entryPoint ? (childrenOf(nginx.pid)[0] as number) : nginx.pid,
     port,
     private: { socketPath: join(directory, 'private.sock') },
     configuration,

@@ -47,7 +47,7 @@ export async function startService({
 }: ServiceOptions & NginxOptions = {}): Promise<Service> {
   const socketPath = join(temporaryDirectory(), 'app.sock');
   const { app, env } = await startAppWithBacking({ ...options, env: { ...options.env, LISTEN: socketPath } });
-  const nginx = await startNginx(socketPath, { included, entryPoint: true });
+  const nginx = await startNginx(socketPath, { included });
   return { app, env, nginx, ...createTrial({ port: nginx.port }) };
 }
 
