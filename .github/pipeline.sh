@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What the runner says; at a prompt, what amounts to it.
+# What the runner sets. At a prompt: the nearest equivalent.
 REGISTRY=${REGISTRY:-ghcr.io}
 REPOSITORY=${GITHUB_REPOSITORY:-local/$(basename "$PWD")}
 COMMIT=${GITHUB_SHA:-$(git rev-parse HEAD)}
@@ -12,70 +12,56 @@ ARCHES=${ARCHES:-amd64 arm64}
 export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-pipeline}
 
 die() { printf 'pipeline: %s\n' "$*" >&2; exit 1; }
-say() { printf '%s\n' "$*" | tee -a "${GITHUB_STEP_SUMMARY:-/dev/null}"; }
+summary() { printf '%s\n' "$*" | tee -a "${GITHUB_STEP_SUMMARY:-/dev/null}"; }
 output() { printf '%s\n' "$*" | tee -a "${GITHUB_OUTPUT:-/dev/null}"; }
 
-# The repository's name in lower case: registries know no other.
+case $REGISTRY in
+  docker.io | *.docker.io | *.docker.com)
+    die "Docker Hub takes names of two parts, and these have more: OWNER/REPOSITORY/nginx. Set REGISTRY to another registry" ;;
+esac
+# The repository's name in lower case, because registries accept no capitals.
 app=$(tr '[:upper:]' '[:lower:]' <<<"$REGISTRY/$REPOSITORY")
 images='app nginx redis'
-# A package that nobody uses: what is built lies here, by digest, until it is tested.
+# The staging package: what is built lies here, by digest, until it is tested.
 export CANDIDATES=$app/candidate
 
 name() { # IMAGE: what its tested builds are called
   case $1 in app) echo "$app" ;; *) echo "$app/$1" ;; esac
 }
+image_of() { # IMAGE OBJECT: its reference
+  jq --exit-status --raw-output ".$1" <<<"$2" || die "no $1 in $2"
+}
+with_image() { # IMAGE REFERENCE OBJECT
+  jq --compact-output --arg image "$1" --arg reference "$2" '.[$image] = $reference' <<<"$3"
+}
 
-# Asks the registry. Prints nothing if there is no such image; any other failure ends the step, because a registry that
-# does not answer must not look like one that is empty.
-look() { # FORMAT REFERENCE
-  local errors said
+# Prints nothing if there is no such image. Any other failure ends the step: a registry that does not answer must not look
+# like one that is empty.
+inspect() { # FORMAT REFERENCE
+  local errors error
   errors=$(mktemp)
   if docker buildx imagetools inspect --format "$1" "$2" 2>"$errors"; then rm "$errors"; return; fi
-  said=$(<"$errors")
+  error=$(<"$errors")
   rm "$errors"
-  case $said in
+  case $error in
     *': not found' | *'manifest unknown'* | *'name unknown'*) ;;
-    *) die "$2: $said" ;;
+    *) die "$2: $error" ;;
   esac
 }
-digest() { look '{{json .Manifest}}' "$1" | jq --raw-output .digest; }
-revision() { # the commit that an image was built from. Several architectures: an image each, of the same commit
-  look '{{json .Image}}' "$1" |
+digest_of() { inspect '{{json .Manifest}}' "$1" | jq --raw-output .digest; }
+commit_of() { # the commit that an image was built from. Several architectures: an image each, of the same commit
+  inspect '{{json .Image}}' "$1" |
     jq --raw-output '[.. | objects | select(has("config")) | .config.Labels["org.opencontainers.image.revision"] // empty] | first // "unknown"'
 }
-upper() { tr '[:lower:]' '[:upper:]' <<<"$1"; }
-point() { docker buildx imagetools create --tag "$1" "$2"; } # TAG SOURCE: one call a tag
 
-start() { # npm start answers. Under act the developer may have port 8080 in use.
-  local url=http://localhost:8080/livez curl=(curl --noproxy '*' --fail --silent --show-error) directory log pid
-  directory=$(mktemp -d)
-  log=$directory/log
-  if [ -n "${ACT:-}" ]; then
-    export LISTEN=$directory/socket
-    curl+=(--unix-socket "$LISTEN")
-  fi
-  set -m # a process group of its own: npm, its shell, the app and its workers end together
-  npm start >"$log" 2>&1 &
-  pid=$!
-  # shellcheck disable=SC2064 # as they are now
-  trap "rm -r '$directory'; kill -TERM -- -$pid; wait" EXIT
-  for _ in $(seq 300); do
-    if "${curl[@]}" "$url" 2>/dev/null; then return; fi
-    kill -0 $pid 2>/dev/null || break
-    sleep 0.1
-  done
-  cat "$log" >&2
-  die 'npm start does not answer'
-}
-
-share() { # The dev container's user gets the uid of whoever opens it, unless that is root: then the folder is given to him.
+chown_workspace() { # The dev container's user gets the uid of the person who opens it, unless that is root.
   [ "$(id -u)" != 0 ] || chown -R 1000:1000 .
 }
 
 login() {
   case $REGISTRY in
     ghcr.io) docker login ghcr.io --username "${GITHUB_ACTOR:?}" --password-stdin <<<"${GITHUB_TOKEN:?}" ;;
-    # GitHub's token is shown to GitHub alone; another registry has its own, or asks for none
+    # GitHub's token is sent to GitHub alone. Another registry has a token of its own, or needs none.
     *) [ -z "${REGISTRY_TOKEN:-}" ] ||
       docker login "$REGISTRY" --username "${REGISTRY_USER:-}" --password-stdin <<<"$REGISTRY_TOKEN" ;;
   esac
@@ -91,8 +77,8 @@ push() { # docker-compose.yml says what is built, docker-bake.hcl how it is labe
   rm "$metadata"
 }
 
-suite() { # against the images of the running stack. On a laptop the part that is about the images; the rest builds its own.
-  local image id reference variable
+test_images() { # of the running stack. On a laptop only the tests of the images, since the others build their own.
+  local image id reference
   for image in $images; do
     id=$(docker compose ps --quiet "$image")
     reference=$(docker inspect --format '{{.Config.Image}}' "$id")
@@ -101,28 +87,18 @@ suite() { # against the images of the running stack. On a laptop the part that i
       *@*) docker image inspect --format '{{join .RepoDigests "\n"}}' "$id" | grep --quiet --line-regexp --fixed-strings "$reference" ||
         die "$image runs $id, which is not $reference" ;;
     esac
-    say "- $(uname -m): tested \`$reference\`, $(docker image inspect --format '{{.Size}}' "$id" | awk '{ printf "%.0f MB", $1 / 1e6 }')"
-    variable=$(upper "$image")_IMAGE
-    export "$variable=$reference"
+    summary "- $(uname -m): tested \`$reference\`, $(docker image inspect --format '{{.Size}}' "$id" | awk '{ printf "%.0f MB", $1 / 1e6 }')"
+    export "$(tr '[:lower:]' '[:upper:]' <<<"$image")_IMAGE=$reference"
   done
   npm test -- containers ${ACT:+images configuration}
 }
 
-gate() { # RESULTS: a job and its result a line. What an image needs to be published, has to be green.
-  # Once a week the commit is an old one: only the base images are new. What checks files does not hold them back.
-  case $EVENT in
-    schedule) judge 'test push image' 'test push image' ;;
-    *) judge 'test lint devcontainer push image' ;;
-  esac
-}
-
-index() { # AMD64, ARM64: what `push` has pushed there. The images of all architectures under one digest
-  local image arch variable source sources content digest pushed='{}'
+index() { # PUSHED: the outputs of `push`, by architecture. The builds of an image for all of them get one digest
+  local image arch source sources content digest indexes='{}'
   for image in $images; do
     sources=()
     for arch in $ARCHES; do
-      variable=$(upper "$arch")
-      source=$(jq --exit-status --raw-output ".$image" <<<"${!variable:-"{}"}") || die "no $image for $arch"
+      source=$(jq --exit-status --raw-output ".$arch | fromjson | .$image" <<<"${PUSHED:?}") || die "no $image for $arch"
       sources+=("$source")
     done
     # The digest is computed here: a tag that is read again may have been moved meanwhile.
@@ -130,29 +106,21 @@ index() { # AMD64, ARM64: what `push` has pushed there. The images of all archit
     digest=sha256:$(printf %s "$content" | sha256sum | cut -d ' ' -f 1)
     docker buildx imagetools create --tag "$CANDIDATES:$image-$COMMIT" "${sources[@]}"
     docker buildx imagetools inspect "$CANDIDATES@$digest" >/dev/null
-    pushed=$(add "$image" "$CANDIDATES@$digest" <<<"$pushed")
+    indexes=$(with_image "$image" "$CANDIDATES@$digest" "$indexes")
   done
-  output "images=$pushed"
-}
-
-add() { # IMAGE REFERENCE: to the object that is read
-  jq --compact-output --arg image "$1" --arg reference "$2" '.[$image] = $reference'
-}
-
-of() { # IMAGE OBJECT: its reference
-  jq --exit-status --raw-output ".$1" <<<"$2" || die "no $1 in $2"
+  output "images=$indexes"
 }
 
 subjects() { # IMAGES, IMAGE: the index and what it lists, as actions/attest reads it
   local reference
-  reference=$(of "${IMAGE:?}" "${IMAGES:?}")
+  reference=$(image_of "${IMAGE:?}" "${IMAGES:?}")
   { echo "${reference#*@}"; docker buildx imagetools inspect --raw "$reference" | jq --raw-output '.manifests[].digest'; } |
     sed "s|^sha256:\(.*\)|\1  $(name "$IMAGE")|"
 }
 
-sbom() { # ARCH, IMAGES, IMAGE: everything in the image of that architecture, into the folder sbom
+sbom() { # ARCH, IMAGES, IMAGE: lists everything in the image of that architecture, in the folder sbom
   local reference digest
-  reference=$(of "${IMAGE:?}" "${IMAGES:?}")
+  reference=$(image_of "${IMAGE:?}" "${IMAGES:?}")
   digest=$(docker buildx imagetools inspect --raw "$reference" |
     jq --exit-status --raw-output --arg arch "$1" '.manifests[] | select(.platform.architecture == $arch) | .digest')
   IMAGE=${reference%@*}@$digest docker buildx bake --file docker-bake.hcl sbom
@@ -167,38 +135,38 @@ verify() { # REFERENCE: this workflow of main has built it from this commit, on 
     die "$1 has no signature of this pipeline for $COMMIT"
 }
 
-publish() { # IMAGES: what `index` has pushed. All is looked at and verified before the first tag is put
-  local image reference there newest tag=sha-$COMMIT tags references='{}'
+publish() { # IMAGES: what `index` has pushed. All are checked and verified before the first tag is set
+  local image reference existing newest tag=sha-$COMMIT tags references='{}'
   for image in $images; do
-    reference=$(of "$image" "${IMAGES:?}")
+    reference=$(image_of "$image" "${IMAGES:?}")
     verify "$reference"
-    there=$(digest "$(name "$image"):sha-$COMMIT")
-    if [ -n "$there" ] && [ "$there" != "${reference#*@}" ]; then
+    existing=$(digest_of "$(name "$image"):sha-$COMMIT")
+    if [ -n "$existing" ] && [ "$existing" != "${reference#*@}" ]; then
       [ "${FIRST:-}" != true ] || die "$(name "$image"):sha-$COMMIT is there already, and this run has not built it"
       tag=sha-$COMMIT-${GITHUB_RUN_ID:-0}-${GITHUB_RUN_ATTEMPT:-1} # built again: the first one keeps its tag
     fi
-    references=$(add "$image" "$(name "$image")@${reference#*@}" <<<"$references")
+    references=$(with_image "$image" "$(name "$image")@${reference#*@}" "$references")
   done
   tags="$tag edge"
-  # `edge` never goes back: a run that was overtaken by a newer commit's leaves it alone
-  newest=$(revision "$app:edge")
+  # `edge` never goes back: a run that was overtaken by that of a newer commit leaves it alone
+  newest=$(commit_of "$app:edge")
   if [ "$newest" != "$COMMIT" ] && git merge-base --is-ancestor "$COMMIT" "${newest:-none}" 2>/dev/null; then
-    say "\`edge\` stays at the newer $newest"
+    summary "\`edge\` stays at the newer $newest"
     tags=$tag
   fi
-  put "$tags" "$IMAGES"
+  tag_all "$tags" "$IMAGES"
   output "images=$references"
 }
 
-put() { # TAGS IMAGES
+tag_all() { # TAGS IMAGES
   local tag image reference
-  say '| tag | digest |
+  summary '| tag | digest |
 | --- | --- |'
   for tag in $1; do
     for image in $images; do
-      reference=$(of "$image" "$2")
-      point "$(name "$image"):$tag" "$reference"
-      say "| \`$(name "$image"):$tag\` | \`${reference#*@}\` |"
+      reference=$(image_of "$image" "$2")
+      docker buildx imagetools create --tag "$(name "$image"):$tag" "$reference" # one call a tag
+      summary "| \`$(name "$image"):$tag\` | \`${reference#*@}\` |"
     done
   done
 }
@@ -209,60 +177,38 @@ version() { # of the tag that is released
   echo "$version"
 }
 
-await() { # until the commit is published; its own pipeline may still be testing it
+wait_for_images() { # until the commit is published; its own pipeline may still be testing it
   local until=$((SECONDS + ${RELEASE_WAIT:-2700})) image found
   version
   for image in $images; do
-    until found=$(digest "$(name "$image"):sha-$COMMIT") && [ -n "$found" ]; do
+    until found=$(digest_of "$(name "$image"):sha-$COMMIT") && [ -n "$found" ]; do
       [ $SECONDS -lt $until ] || die "no tested image $(name "$image"):sha-$COMMIT. Is the commit on main, and its pipeline green?"
       sleep 5
     done
   done
 }
 
-release() { # All is looked at and verified before the first tag is put: a failure up to there changes nothing
+release() { # All are checked and verified before the first tag is set: a failure until then changes nothing
   local version image name released tested references='{}' tags
   version=$(version)
   for image in $images; do
     name=$(name "$image")
-    released=$(revision "$name:$version")
+    released=$(commit_of "$name:$version")
     case $released in
-      '') tested=$(digest "$name:sha-$COMMIT") ;;
-      "$COMMIT") tested=$(digest "$name:$version") ;; # run again, it names the same digest
+      '') tested=$(digest_of "$name:sha-$COMMIT") ;;
+      "$COMMIT") tested=$(digest_of "$name:$version") ;; # run again, it names the same digest
       *) die "$name:$version was released from $released: a version is not moved" ;;
     esac
     [ -n "$tested" ] || die "no tested image $name:sha-$COMMIT"
     verify "$name@$tested"
-    references=$(add "$image" "$name@$tested" <<<"$references")
+    references=$(with_image "$image" "$name@$tested" "$references")
   done
   tags=$(version_tags "$version")
-  put "$tags" "$references"
+  tag_all "$tags" "$references"
   output "images=$references"
 }
 
-# For deploy/deploy: the commit of the images, what they are called together, and the reference of each. VERSION is a tag
-# of theirs; without it they are those of IMAGES.
-verified() { # IMAGE...
-  local image reference references=() digest
-  for image; do
-    if [ -n "${VERSION:-}" ]; then
-      digest=$(digest "$(name "$image"):$VERSION")
-      [ -n "$digest" ] || die "no image $(name "$image"):$VERSION"
-      reference=$(name "$image")@$digest
-    else
-      reference=$(of "$image" "${IMAGES:?or a version: which images}")
-    fi
-    references+=("$reference")
-  done
-  COMMIT=$(revision "${references[0]}")
-  for reference in "${references[@]}"; do
-    [ "$(revision "$reference")" = "$COMMIT" ] || die "$reference is not of the commit $COMMIT, as ${references[0]} is"
-    verify "$reference" >&2
-  done
-  printf '%s\n' "$COMMIT" "$(tr . - <<<"${app##*/}")" "${references[@]}"
-}
-
-version_tags() { # X.Y, X and latest name the highest version of theirs; a pre-release is named by its own tag alone
+version_tags() { # X.Y, X and latest name the highest version of theirs; a pre-release has its own tag alone
   local version=$1 minor=${1%.*} major=${1%%.*}
   echo "$version"
   case $version in *-*) return ;; esac
@@ -275,50 +221,61 @@ is_highest() { # VERSION LINE: no higher version of that line is released. A tag
   local other found
   while read -r other; do
     [ "$other" != "$1" ] || return 0
-    found=$(digest "$app:$other") || exit 1 # where errexit does not reach
+    found=$(digest_of "$app:$other") || exit 1 # where errexit does not reach
     [ -z "$found" ] || return 1
   done < <({ git tag | sed -nE "s/^v($2(\.[0-9]+)+)$/\1/p" | grep -xE '[0-9]+\.[0-9]+\.[0-9]+'; echo "$1"; } | sort -rVu)
 }
 
-verdict() { # RESULTS: a job and its result a line. What this event must have run has to be green, nothing may be red.
-  case $GITHUB_REF,$EVENT in
-    refs/tags/*) judge 'gate release' && target production ;;
-    *,schedule) judge 'test lint devcontainer push image index publish audit long' ;;
-    refs/heads/main,*) judge 'test lint devcontainer push image index publish' && target staging ;;
-    *) judge 'test lint devcontainer image' ;;
+# For deploy/deploy: {"commit": …, "project": …, "images": {IMAGE: REFERENCE, …}}. VERSION is a tag of the images; without
+# it they are those of IMAGES.
+verified() { # IMAGE...
+  local image reference digest found commit='' wanted='{}'
+  for image; do
+    if [ -n "${VERSION:-}" ]; then
+      digest=$(digest_of "$(name "$image"):$VERSION")
+      [ -n "$digest" ] || die "no image $(name "$image"):$VERSION"
+      reference=$(name "$image")@$digest
+    else
+      reference=$(image_of "$image" "${IMAGES:?or a version: which images}")
+    fi
+    found=$(commit_of "$reference")
+    COMMIT=${commit:=$found}
+    [ "$found" = "$commit" ] || die "$reference is not of the commit $commit, as $1 is"
+    verify "$reference" >&2
+    wanted=$(with_image "$image" "$reference" "$wanted")
+  done
+  jq --null-input --compact-output --arg commit "$commit" --arg project "$(tr . - <<<"${app##*/}")" --argjson images "$wanted" '$ARGS.named'
+}
+
+verdict() { # RESULTS: GitHub's `needs`
+  local target=''
+  summary "$(jq --raw-output 'to_entries[] | "- \(.key): \(.value.result)"' <<<"${RESULTS:?}")"
+  case $GITHUB_REF in
+    refs/tags/*) require gate release; target=production ;;
+    refs/heads/main) require test lint devcontainer push image index publish; target=staging ;;
+    *) require test lint devcontainer image ;;
   esac
-}
-
-judge() { # REQUIRED [JUDGED]: of the jobs that are judged, by default all, none may be red, and the required have run
-  local job result red=0
-  while read -r job result; do
-    case " $1 ,$result" in
-      *,success | *,failure | *,cancelled) ;;
-      *" $job "*,skipped) result='skipped, but required' ;;
-      *,skipped) result='not part of this event' ;;
-    esac
-    case $result in
-      success | 'not part of this event') ;;
-      *) case " ${2:-$job} " in *" $job "*) red=1 ;; *) result+=', which does not matter here' ;; esac ;;
-    esac
-    say "- $job: $result"
-  done <<<"${RESULTS%$'\n'}"
-  return $red
-}
-
-target() { # JOB: where all is green and it was skipped, it has nowhere to go
-  if grep -q "^ *$1 skipped" <<<"$RESULTS"; then
-    say "- $1: there is no target. To deploy, set the repository's variable $(upper "$1"): docs/deploy.md"
+  if [ -n "$target" ] && jq --exit-status ".$target.result == \"skipped\"" <<<"$RESULTS" >/dev/null; then
+    summary "- $target: there is no target. To deploy, set the repository's variable $(tr '[:lower:]' '[:upper:]' <<<$target): docs/deploy.md"
+  elif [ "$GITHUB_REF" != refs/heads/main ] && [ "$GITHUB_REF" = "refs/heads/${DEFAULT_BRANCH:-}" ]; then
+    summary "- Nothing was published, because only \`main\` is. The default branch is \`$DEFAULT_BRANCH\`: rename it under Settings → General"
   fi
 }
 
-close() { # the dev containers of this folder, whatever a failed step left open
+require() { # JOB...: these have run, and no job is red
+  local red
+  red=$(jq --raw-output '[to_entries[] | select(.value.result == "success" or
+    (.value.result == "skipped" and (.key | IN($ARGS.positional[]) | not)) | not) | .key] | join(", ")' --args "$@" <<<"$RESULTS")
+  [ -z "$red" ] || die "not green: $red"
+}
+
+close() { # the dev containers of this folder, also where a step before has failed
   docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs -r docker rm --force --volumes
   docker compose down --volumes --remove-orphans --timeout 1
 }
 
-step=${1:-}
-case $step in
-  start | share | login | push | suite | gate | index | subjects | sbom | publish | await | release | verified | verdict | close) "$@" ;;
-  *) die 'steps: start share login push suite gate index subjects sbom publish await release verified verdict close' ;;
+steps='chown_workspace login push test_images index subjects sbom publish wait_for_images release verified verdict close'
+case " $steps " in
+  *" ${1:-} "*) "$@" ;;
+  *) die "steps: $steps" ;;
 esac

@@ -1,4 +1,5 @@
 // deploy/deploy as it is typed at a prompt: over SSH, from a registry, under load. The tests are one story, in this order.
+import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test } from '@jest/globals';
@@ -57,14 +58,17 @@ prepare(async () => {
     REGISTRY: registry.address,
     GITHUB_REPOSITORY: repository,
     UNSIGNED: 'true',
-    SSH_KEY: server.key,
-    KNOWN_HOSTS: server.knownHosts,
-    SETTINGS: `PORT=${port}\nWEB_CONCURRENCY=1`,
+    SSH_KEY: pasted(server.key),
+    KNOWN_HOSTS: pasted(server.knownHosts),
+    SETTINGS: pasted(`PORT=${port}\nWEB_CONCURRENCY=1\n`),
   };
   await execute('docker', ['compose', 'build'], { cwd: directory, env: { COMPOSE_PROJECT_NAME: project } });
   for (const service of services) atEnd(() => attempt('docker', ['image', 'rm', `${project}-${service}`]));
 });
 afterAll(removeAll, 120_000);
+
+/** As it comes from Windows. */
+const pasted = (text: string) => text.replaceAll('\n', '\r\n');
 
 function succeeded({ code, output }: Result): void {
   if (code !== 0) throw new Error(`exit code ${code}:\n${output}`);
@@ -191,18 +195,34 @@ test('where the registry or the signatures do not answer, nothing is changed', a
   const said = [
     await expectRefused('not in the registry', () => deploy([], { IMAGES: missing })),
     await expectRefused('no signature', () =>
-      deploy([], { IMAGES: next, UNSIGNED: '', PATH: `${noSuch()}:${process.env.PATH}` }),
+      deploy([], { IMAGES: next, UNSIGNED: '', PATH: withStandIn('gh', 'exit 1') }),
     ),
   ];
   expect(said[1]).toContain('has no signature');
 });
 
-/** A folder for PATH with a stand-in for GitHub's command that has no signature. */
-function noSuch(): string {
+/** PATH with a stand-in for a command before the true one. */
+function withStandIn(command: string, script: string): string {
   const bin = temporaryDirectory();
-  writeFileSync(join(bin, 'gh'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
-  return bin;
+  writeFileSync(join(bin, command), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  return `${bin}:${process.env.PATH}`;
 }
+
+test('a setting that cannot be right, and an engine that is too old, are named before anything is changed', async () => {
+  const IMAGES = await publish('settings', commit());
+  const old = `case $1 in version) echo 1.41 ;; *) exec ${execFileSync('which', ['docker'], { encoding: 'utf8' }).trim()} "$@" ;; esac`;
+  for (const [env, message] of [
+    [{ SETTINGS: 'PORT=80\n\nPORT: 8080' }, 'SETTINGS: line 3 is not NAME=VALUE'],
+    [{ SETTINGS: 'PORT=http' }, 'Nothing was changed'],
+    [{ PROJECT: 'My project' }, "PROJECT must be lower-case letters, digits, - and _, and is 'My project'"],
+    [{ PATH: withStandIn('docker', old) }, 'the engine there is too old: its API is 1.41'],
+  ] as const)
+    expect(await deploy([], { ...env, IMAGES })).toMatchObject({
+      code: 1,
+      output: expect.stringContaining(message),
+    });
+  await expectRunning(current);
+});
 
 test('a version that is named goes back, without a failed request', async () => {
   succeeded(await underLoad('roll-back by version', () => deploy(['1.0.0'])));
@@ -223,23 +243,34 @@ test('of two at once one waits for the other', async () => {
   current = JSON.stringify({ ...JSON.parse(current), app });
 });
 
-test('a connection that is cut leaves a service that answers; run again, it is as if nothing had been', async () => {
-  const next = await publish('3.0.0', commit());
-  const cut = await underLoad('connection cut', async () => {
-    const result = deploy(['3.0.0']);
-    await waitFor(
-      async () => (await running('app')).length === 2,
-      'the new container beside the old one',
-      60_000,
-    );
-    server.cut();
-    return result;
-  });
-  expect(cut).toMatchObject({ code: 1, output: expect.stringContaining('the connection is lost') });
-  succeeded(await underLoad('run again', () => deploy(['3.0.0'])));
-  await expectRunning(next, { nginx: current, redis: current });
-  current = JSON.stringify({ ...JSON.parse(current), app: JSON.parse(next).app });
-});
+test.each<[string, string, () => void]>([
+  ['cut', '3.0.0', () => server.cut()],
+  // Its socket stays: a connection without the lock must not take its place.
+  ['killed at this end', '3.1.0', () => process.kill(masterOf(server.target), 'SIGKILL')],
+])(
+  'a connection that is %s leaves a service that answers; run again, it is as if nothing had been',
+  async (how, version, lose) => {
+    const next = await publish(version, commit());
+    const lost = await underLoad(`connection ${how}`, async () => {
+      const result = deploy([version]);
+      await waitFor(
+        async () => (await running('app')).length === 2,
+        'the new container beside the old one',
+        60_000,
+      );
+      lose();
+      return result;
+    });
+    expect(lost).toMatchObject({ code: 1, output: expect.stringContaining('the connection is lost') });
+    succeeded(await underLoad('run again', () => deploy([version])));
+    await expectRunning(next, { nginx: current, redis: current });
+    current = JSON.stringify({ ...JSON.parse(current), app: JSON.parse(next).app });
+  },
+);
+
+/** The process of the connection that holds the lock. */
+const masterOf = (target: string) =>
+  Number(execFileSync('pgrep', ['--full', `^ssh .*ControlMaster=yes .*${target}`], { encoding: 'utf8' }));
 
 test('a new image of nginx has a gap, of which the length is told', async () => {
   const next = await publish('4.0.0', commit(), { nginx: 'ENV VERSION=4' });

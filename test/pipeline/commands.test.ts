@@ -1,6 +1,6 @@
-// What the commands of the pipeline say on a machine that lacks something, and what `npm run ci` calls a clone's images.
+// What the commands of the pipeline say on a machine that lacks something, and what `npm run ci` hands to act.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
@@ -45,12 +45,12 @@ describe('on a machine without the tools', () => {
 
   test('ci says in one line how to get act', () => {
     const stderr = 'ci: act is missing: npm run tools, or set ACT_BINARY\n';
-    expect(run('ci.mjs')).toEqual({ status: 1, stdout: '', stderr });
+    expect(run('ci.sh')).toEqual({ status: 1, stdout: '', stderr });
   });
 
   test('ci says in one line that it needs jq', () => {
     const stderr = 'ci: jq is missing: https://jqlang.org/download\n';
-    expect(run('ci.mjs', [], { ACT_BINARY: '/bin/true' })).toEqual({ status: 1, stdout: '', stderr });
+    expect(run('ci.sh', [], { ACT_BINARY: '/bin/true' })).toEqual({ status: 1, stdout: '', stderr });
   });
 
   test('tools says in one line that it needs Python', () => {
@@ -60,39 +60,47 @@ describe('on a machine without the tools', () => {
   });
 });
 
-describe('npm run ci names the images', () => {
-  const bin = makeBin('fakes', ['node', 'jq'], {
-    act: 'for argument; do case $argument in GITHUB_REPOSITORY=*) echo "$argument" ;; esac; done',
+describe('npm run ci', () => {
+  const bin = makeBin('fakes', ['jq', 'mktemp', 'rm', 'sed', 'xargs'], {
+    act: 'echo "$*"; env',
     docker: 'case $1 in version) echo amd64 ;; esac',
   });
+  /** Runs it in a clone with a stand-in for act; returns what that was given. */
+  function ci(origin: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) {
+    const clone = mkdtempSync(join(folder, 'clone-'));
+    execFileSync('git', ['init', '--quiet', clone]);
+    if (origin) execFileSync('git', ['remote', 'add', 'origin', origin], { cwd: clone });
+    cpSync(join(root, '.github'), join(clone, '.github'), { recursive: true });
+    const { status, stdout, stderr } = spawnSync(join(clone, '.github/ci.sh'), args, {
+      encoding: 'utf8',
+      env: { PATH: bin, HOME: bin, REGISTRY: 'localhost:1', ACT_BINARY: join(bin, 'act'), ...env },
+    });
+    return { status, stdout, stderr };
+  }
 
   test.each([
     ['https://github.com/Owner/Some_Name.js.git', 'Owner/Some_Name.js'],
+    ['https://token@github.com/owner/name/', 'owner/name'],
     ['git@github.com:Owner/name.git', 'Owner/name'],
-    ['ssh://git@github.com:443/owner/name.git', 'owner/name'],
-    ['ssh://git@git.example.org:2222/group/sub/name.git', 'group/sub/name'],
-    ['https://token@gitlab.example.org/group/sub/name/', 'group/sub/name'],
-    ['git@host:~user/grün__er..name.git', 'user/gr-n-er-name'],
-    ['git@host:name.git', 'local/name'],
-    ['/srv/git/Name.git', 'local/Name'],
-    ['../other folder', 'local/other-folder'],
-    ['file:///srv/git/name.git', 'local/name'],
-    ['', 'local/My-Clone'],
-  ])('of a clone from "%s"', (origin, name) => {
-    const clone = mkdtempSync(join(folder, 'clone-'));
-    const work = join(clone, 'My Clone');
-    execFileSync('git', ['init', '--quiet', work]);
-    if (origin) execFileSync('git', ['remote', 'add', 'origin', origin], { cwd: work });
-    const { stdout } = spawnSync('node', [join(root, '.github/ci.mjs')], {
-      cwd: work,
-      encoding: 'utf8',
-      env: { PATH: bin, HOME: bin, REGISTRY: 'localhost:1', ACT_BINARY: join(bin, 'act') },
-    });
-    const [, given = ''] = /^GITHUB_REPOSITORY=(.*)$/m.exec(stdout) ?? [];
-    expect(given).toBe(name);
-    // https://github.com/distribution/reference: what a registry takes as the name of a repository, once in lower case
-    expect(given.toLowerCase()).toMatch(
-      /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+$/,
-    );
+    ['ssh://git@github.com/owner/name', 'owner/name'],
+    ['ssh://git@git.example.org:2222/group/sub/name.git', 'local/service'],
+    ['../other folder', 'local/service'],
+    ['', 'local/service'],
+  ])('names the images of a clone from "%s"', (origin, name) => {
+    expect(ci(origin).stdout).toContain(` --env GITHUB_REPOSITORY=${name} `);
+  });
+
+  test('gives the jobs no setting of the app and nothing of npm or of a runner', () => {
+    const foreign = { LISTEN: '1', REDIS_URL: 'redis://a', npm_config_x: '1', GITHUB_REF: 'refs/heads/x' };
+    const { stdout } = ci('', [], { ...foreign, OTHER: 'kept' });
+    expect(stdout).toMatch(/^OTHER=kept$/m);
+    expect(stdout).not.toMatch(/^(LISTEN|REDIS_URL|npm_config_x|GITHUB_REF)=/m);
+  });
+
+  test("hands act's options on, and refuses what it does not know", () => {
+    expect(ci('', ['tag', 'v1.2.3', '--job', 'gate']).stdout).toMatch(/^push .* --job gate$/m);
+    expect(ci('', ['pull_request', '--job', 'test']).stdout).toMatch(/^pull_request .* --job test$/m);
+    for (const args of [['release'], ['tag'], ['tag', '1.2.3']])
+      expect(ci('', args)).toMatchObject({ status: 1, stderr: expect.stringMatching(/^ci: usage: /) });
   });
 });

@@ -80,7 +80,6 @@ function makeRepository() {
       REGISTRY: proxy.address,
       GITHUB_REPOSITORY: name,
       ARCHES: arch,
-      EVENT: 'push',
       UNSIGNED: 'true',
       GH_ASKED: asked,
       RELEASE_WAIT: '0',
@@ -117,7 +116,7 @@ function makeRepository() {
     async index(sha: string, number?: string): Promise<string> {
       const { status, said, outputs } = await step('index', {
         GITHUB_SHA: sha,
-        [arch.toUpperCase()]: await repository.candidates(sha, number),
+        PUSHED: pushed({ [arch]: await repository.candidates(sha, number) }),
       });
       if (status !== 0) throw new Error(said);
       return outputs.images ?? '';
@@ -140,6 +139,9 @@ function makeRepository() {
   return repository;
 }
 
+/** What GitHub makes of the outputs of all legs of `push`. */
+const pushed = (outputs: Record<string, string>) => JSON.stringify(outputs);
+
 const digestIn = (IMAGES: string, image = 'app') =>
   (JSON.parse(IMAGES) as Record<string, string>)[image]?.split('@')[1];
 
@@ -161,9 +163,9 @@ describe('the index', () => {
     const candidates = await repository.candidates(sha);
     const { redis, ...some } = JSON.parse(candidates);
     for (const env of [
-      { ARCHES: `${arch} riscv64`, [arch.toUpperCase()]: candidates },
-      { [arch.toUpperCase()]: JSON.stringify(some) },
-      {},
+      { ARCHES: `${arch} riscv64`, PUSHED: pushed({ [arch]: candidates, riscv64: '' }) },
+      { PUSHED: pushed({ [arch]: JSON.stringify(some) }) },
+      { PUSHED: pushed({}) },
     ]) {
       const { status, outputs } = await repository.step('index', { GITHUB_SHA: sha, ...env });
       expect({ status, outputs }).toEqual({ status: 1, outputs: {} });
@@ -307,7 +309,9 @@ describe('a release', () => {
     const repository = makeRepository();
     const sha = repository.commit();
     await repository.publish(sha);
-    expect(await repository.step('await', { GITHUB_SHA: sha, GITHUB_REF_NAME: 'v1.2.3' })).toMatchObject({
+    expect(
+      await repository.step('wait_for_images', { GITHUB_SHA: sha, GITHUB_REF_NAME: 'v1.2.3' }),
+    ).toMatchObject({
       status: 0,
     });
     expect(await repository.release('v1.2.3', sha)).toMatchObject({ status: 0 });
@@ -416,7 +420,10 @@ describe('a release', () => {
   test('of a commit that was never tested ends with what to look for', async () => {
     const repository = makeRepository();
     const sha = repository.commit();
-    const { status, said } = await repository.step('await', { GITHUB_SHA: sha, GITHUB_REF_NAME: 'v1.0.0' });
+    const { status, said } = await repository.step('wait_for_images', {
+      GITHUB_SHA: sha,
+      GITHUB_REF_NAME: 'v1.0.0',
+    });
     expect(status).toBe(1);
     expect(said).toContain('Is the commit on main, and its pipeline green?');
     expect(await repository.release('v1.0.0', sha)).toMatchObject({ status: 1 });
@@ -428,7 +435,7 @@ describe('a release', () => {
     const sha = repository.commit();
     for (const { status, said } of [
       await repository.release('v1.x', sha),
-      await repository.step('await', { GITHUB_SHA: sha, GITHUB_REF_NAME: 'v1.x' }),
+      await repository.step('wait_for_images', { GITHUB_SHA: sha, GITHUB_REF_NAME: 'v1.x' }),
     ]) {
       expect(status).toBe(1);
       expect(said).toContain('v1.x is not vX.Y.Z');
@@ -438,8 +445,6 @@ describe('a release', () => {
 
 describe('what is deployed', () => {
   const order = ['redis', 'app', 'nginx'] as const;
-  const references = (images: string) =>
-    order.map((image) => (JSON.parse(images) as Record<string, string>)[image]);
   const verified = (repository: ReturnType<typeof makeRepository>, env: NodeJS.ProcessEnv) =>
     repository.step('verified', env, ...order);
 
@@ -454,10 +459,12 @@ describe('what is deployed', () => {
       for (const image of order)
         expect(images[image]).toBe(`${proxy.address}/${repository.names[image]}@${tags['1.2.3']}`);
     }
-    const env = { IMAGES: published.outputs.images };
-    const lines = [sha, repository.name.split('/')[1], ...references(published.outputs.images ?? '')];
-    expect((await verified(repository, env)).said).toContain(`${lines.join('\n')}\n`);
-    expect((await verified(repository, { VERSION: '1.2.3' })).said).toContain(`${lines.join('\n')}\n`);
+    const images = JSON.parse(published.outputs.images ?? '');
+    for (const env of [{ IMAGES: published.outputs.images }, { VERSION: '1.2.3' }]) {
+      const { said } = await verified(repository, env);
+      const line = said.split('\n').find((each) => each.startsWith('{'));
+      expect(JSON.parse(line ?? '')).toEqual({ commit: sha, project: repository.name.split('/')[1], images });
+    }
   });
 
   test('is verified against the commit that it says it is of', async () => {
@@ -489,39 +496,43 @@ describe('what is deployed', () => {
   });
 });
 
-describe('the gate and the verdict', () => {
-  const judge = async (step: string, ref: string, EVENT: string, results: Record<string, string>) => {
-    const jobs = `test lint devcontainer push image index attest publish staging
-      gate release production audit long`.split(/\s+/);
-    const RESULTS = jobs.map((job) => `${job} ${results[job] ?? 'skipped'}\n`).join('');
-    return runStep(join(root, '.github/pipeline.sh'), step, { GITHUB_REF: ref, EVENT, RESULTS });
+describe('the verdict', () => {
+  const jobs = `test lint devcontainer push image index attest publish staging
+    gate release production audit long`.split(/\s+/);
+  const judge = (GITHUB_REF: string, results: Record<string, string>, env: NodeJS.ProcessEnv = {}) => {
+    const needs = jobs.map((job) => [job, { outputs: {}, result: results[job] ?? 'skipped' }]);
+    const RESULTS = JSON.stringify(Object.fromEntries(needs), null, 2);
+    return runStep(join(root, '.github/pipeline.sh'), 'verdict', { GITHUB_REF, RESULTS, ...env });
   };
-  const verdict = async (ref: string, results: Record<string, string>, event = 'push') =>
-    (await judge('verdict', ref, event, results)).status;
-  const all = (...jobs: string[]) => Object.fromEntries(jobs.map((job) => [job, 'success']));
+  const verdict = async (ref: string, results: Record<string, string>) => (await judge(ref, results)).status;
+  const all = (...names: string[]) => Object.fromEntries(names.map((job) => [job, 'success']));
   const tested = all('test', 'lint', 'devcontainer', 'image');
   const published = { ...tested, ...all('push', 'index', 'publish') };
 
   test('is green when all that the event has to run is', async () => {
-    expect(await verdict('refs/pull/1/merge', tested, 'pull_request')).toBe(0);
+    expect(await verdict('refs/pull/1/merge', tested)).toBe(0);
     expect(await verdict('refs/heads/branch', tested)).toBe(0);
     expect(await verdict('refs/heads/main', published)).toBe(0);
     expect(await verdict('refs/heads/main', { ...published, attest: 'success' })).toBe(0);
-    expect(await verdict('refs/heads/main', { ...published, ...all('audit', 'long') }, 'schedule')).toBe(0);
+    expect(await verdict('refs/heads/main', { ...published, ...all('audit', 'long') })).toBe(0);
     expect(await verdict('refs/tags/v1.0.0', all('gate', 'release'))).toBe(0);
   });
 
-  test('is red when a job was cancelled, or skipped because another failed', async () => {
-    expect(await verdict('refs/pull/1/merge', { ...tested, test: 'cancelled' })).toBe(1);
-    expect(await verdict('refs/pull/1/merge', { ...tested, lint: 'failure', image: 'skipped' })).toBe(1);
-    expect(await verdict('refs/pull/1/merge', { ...tested, image: 'skipped' })).toBe(1);
-    expect(await verdict('refs/heads/main', tested)).toBe(1);
-    expect(await verdict('refs/heads/main', { ...published, attest: 'failure' })).toBe(1);
+  test('is red when a job has failed, was cancelled, or is skipped although the event needs it', async () => {
+    for (const [ref, results] of [
+      ['refs/pull/1/merge', { ...tested, test: 'cancelled' }],
+      ['refs/pull/1/merge', { ...tested, lint: 'failure', image: 'skipped' }],
+      ['refs/pull/1/merge', { ...tested, image: 'skipped' }],
+      ['refs/heads/main', tested],
+      ['refs/heads/main', { ...published, attest: 'failure' }],
+      ['refs/heads/main', { ...published, ...all('audit'), long: 'failure' }],
+      ['refs/tags/v1.0.0', all('gate')],
+      ['refs/heads/main', {}],
+    ] as const)
+      expect({ ref, results, code: await verdict(ref, results) }).toEqual({ ref, results, code: 1 });
     expect(
-      await verdict('refs/heads/main', { ...published, ...all('audit'), long: 'failure' }, 'schedule'),
-    ).toBe(1);
-    expect(await verdict('refs/tags/v1.0.0', all('gate'))).toBe(1);
-    expect(await verdict('refs/heads/main', {})).toBe(1);
+      (await judge('refs/heads/main', { ...published, attest: 'failure', long: 'cancelled' })).said,
+    ).toContain('not green: attest, long\n');
   });
 
   test('says how to deploy where there is no target, and is red where a deployment failed', async () => {
@@ -530,50 +541,38 @@ describe('the gate and the verdict', () => {
       ['refs/tags/v1.0.0', all('gate', 'release'), 'production'],
     ] as const) {
       const line = `${job}: there is no target. To deploy, set the repository's variable ${job.toUpperCase()}`;
-      expect((await judge('verdict', ref, 'push', results)).said).toContain(line);
-      const deployed = await judge('verdict', ref, 'push', { ...results, [job]: 'success' });
+      expect((await judge(ref, results)).said).toContain(line);
+      const deployed = await judge(ref, { ...results, [job]: 'success' });
       expect(deployed).toMatchObject({ status: 0, said: expect.not.stringContaining('no target') });
       expect(await verdict(ref, { ...results, [job]: 'failure' })).toBe(1);
     }
   });
 
-  test('a push is published only if all jobs are green, the weekly build without those that check files', async () => {
-    const built = { ...tested, push: 'success' };
-    expect((await judge('gate', 'refs/heads/main', 'push', built)).status).toBe(0);
-    for (const job of Object.keys(built)) {
-      for (const end of ['failure', 'cancelled', 'skipped'])
-        expect({
-          job,
-          end,
-          code: (await judge('gate', 'refs/heads/main', 'push', { ...built, [job]: end })).status,
-        }).toEqual({ job, end, code: 1 });
-    }
-    const unneeded = { lint: 'failure', devcontainer: 'cancelled' };
-    expect((await judge('gate', 'refs/heads/main', 'schedule', { ...built, ...unneeded })).status).toBe(0);
-    for (const job of ['test', 'push', 'image'])
-      expect(
-        (await judge('gate', 'refs/heads/main', 'schedule', { ...built, [job]: 'failure' })).status,
-      ).toBe(1);
+  test('says on a default branch that is not main that nothing was published', async () => {
+    const line = 'Nothing was published, because only `main` is. The default branch is `master`';
+    const env = { DEFAULT_BRANCH: 'master' };
+    expect(await judge('refs/heads/master', tested, env)).toMatchObject({
+      status: 0,
+      said: expect.stringContaining(line),
+    });
+    for (const ref of ['refs/heads/branch', 'refs/pull/1/merge'])
+      expect((await judge(ref, tested, env)).said).not.toContain('Nothing was published');
+    expect((await judge('refs/heads/main', published, { DEFAULT_BRANCH: 'main' })).said).not.toContain(
+      'Nothing',
+    );
   });
 });
 
-test('one command pins the base images of every Dockerfile by digest, and renews the pin', async () => {
-  const repository = makeRepository();
-  const image = `${registry.address}/library/base:1.2`;
-  const file = join(folder, String(count), 'deploy/Dockerfile');
-  mkdirSync(join(folder, String(count), 'deploy'));
-  writeFileSync(file, `FROM ${image} AS base\nFROM base AS app\nFROM scratch\nFROM ${image}\n`);
-  rmSync(join(folder, String(count), '.github/sbom'), { recursive: true }); // Debian's registry is not to be asked
-  repository.git('add', '--all');
-  for (const number of ['1', '2']) {
-    const digest = await repository.build('library/base', '1.2', 'none', number);
-    expect(await runStep(join(folder, String(count), '.github/pin.sh'), '', {})).toMatchObject({ status: 0 });
-    expect(readFileSync(file, 'utf8')).toBe(
-      `FROM ${image}@${digest} AS base\nFROM base AS app\nFROM scratch\nFROM ${image}@${digest}\n`,
-    );
-  }
-  docker('build', '--quiet', '--file', file, '--target', 'app', folder); // and what is pinned can be built from
-});
+test.each(['docker.io', 'index.docker.io', 'registry.hub.docker.com'])(
+  'a registry whose names have two parts only is refused at the start: %s',
+  async (REGISTRY) => {
+    const { status, said } = await makeRepository().step('login', { REGISTRY, GITHUB_SHA: 'none' });
+    expect({ status, said }).toEqual({
+      status: 1,
+      said: expect.stringContaining('takes names of two parts'),
+    });
+  },
+);
 
 test("GitHub's token is never shown to another registry", async () => {
   const repository = makeRepository();

@@ -106,10 +106,7 @@ const durations: Record<string, Record<string, number>> = {
     '`--stop-timeout`': Number(/--stop-timeout (\d+)/.exec(supervisord)?.[1]) * 1_000,
   },
   'targets/ssh': { '`nginx_timeout`': readShellSeconds('deploy/targets/ssh', 'nginx_timeout') },
-  deploy: {
-    '`lock_renewal`': readShellSeconds('deploy/deploy', 'lock_renewal'),
-    '`lock_timeout`': readShellSeconds('deploy/deploy', 'lock_timeout'),
-  },
+  deploy: { '`lock_limit`': readShellSeconds('deploy/deploy', 'lock_limit') },
   rollout: {
     '`TIMEOUT`': Number(/\$\{TIMEOUT:-(\d+)\}/.exec(readFileSync('deploy/rollout', 'utf8'))?.[1]) * 1_000,
   },

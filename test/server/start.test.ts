@@ -4,12 +4,14 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { type App, spawnApp, startApp } from '../support/app.ts';
+import { startBacking } from '../support/judgement.ts';
 import { startLoad } from '../support/load.ts';
 import {
   childrenOf,
   isRunning,
   killIfRunning,
   root,
+  startScript,
   stopAll,
   temporaryDirectory,
 } from '../support/processes.ts';
@@ -35,6 +37,16 @@ function announceForks(): string[] {
   );
   return ['--require', file];
 }
+
+test('npm start compiles and serves', async () => {
+  const port = await freePort();
+  const env = { ...(await startBacking()), LISTEN: String(port), WEB_CONCURRENCY: '1' };
+  const script = startScript('start', { cwd: copyRepository('src', 'tsconfig.json'), env });
+  const isAlive = async () => (await request({ port }, '/livez').catch(() => undefined))?.status === 200;
+  await waitFor(isAlive, 'an answer', 60_000).catch((cause) => {
+    throw new Error(script.output(), { cause });
+  });
+});
 
 test('a bad configuration is one message that names every wrong variable, an exit code, and no fork', async () => {
   const nodeArguments = announceForks();

@@ -111,14 +111,13 @@ export class Copy {
     child.stderr.on('data', (chunk) => (log += chunk));
     return new Promise((resolve) =>
       child.on('close', (code) => {
-        const table = log
-          .slice(log.lastIndexOf('\n\n'))
-          .matchAll(/ s {2}(\S+) (succeeded|failed|cut off)$/gm);
-        resolve({
-          green: code === 0,
-          log,
-          jobs: Object.fromEntries([...table].map(([, job, end]) => [job, end])),
-        });
+        const jobs: Record<string, string> = {};
+        // [WORKFLOW/JOB], or [JOB/WORKFLOW/JOB] of a workflow that a job calls
+        for (const [, path = '', end = ''] of log.matchAll(/^\[(.+?) *\].* Job (succeeded|failed)$/gm)) {
+          const parts = path.split('/');
+          jobs[(parts.length > 2 ? parts[0] : parts[1]) ?? ''] = end;
+        }
+        resolve({ green: code === 0, log, jobs });
       }),
     );
   }

@@ -24,7 +24,7 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm ci': [workflow, 'run: npm ci\n'],
   'npm test': [workflow, 'run: npm test\n'],
   'npm test -- env': [workflow, 'run: npm test\n'], // only the name of a file is the reader's
-  'npm start': [steps, 'npm start >'],
+  'npm start': ['test/server/start.test.ts', "startScript('start'"],
   'npm run dev': ['test/server/development.test.ts', "startScript('dev'"],
   'npm run format': [everything, ' npm run format\n'],
   'npm run check': [workflow, ' npm run check\n'],
