@@ -23,7 +23,14 @@ export const configure = (projects) => ({
   projects: projects.map((project) => ({
     rootDir: import.meta.dirname,
     roots: ['<rootDir>/test'],
-    transform: { '\\.ts$': ['@swc/jest', { jsc: { target: 'es2023' }, module: { type: 'commonjs' } }] },
+    // Packages too: most are ES modules alone by now.
+    transformIgnorePatterns: [],
+    transform: {
+      '\\.(ts|m?js)$': [
+        '@swc/jest',
+        { jsc: { target: 'es2023' }, module: { type: 'commonjs' }, isModule: 'unknown' },
+      ],
+    },
     ...project,
   })),
 });
