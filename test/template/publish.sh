@@ -2,7 +2,8 @@
 # Publishes the template, for `devcontainer templates apply` and the lists of editors:
 #
 #   test/template/publish.sh push REGISTRY OWNER/REPOSITORY [COMMIT]    under no tag; the last line is its reference
-#   test/template/publish.sh tag REGISTRY OWNER/REPOSITORY REFERENCE    X.Y, X, latest, and at last X.Y.Z
+#   test/template/publish.sh tag REGISTRY OWNER/REPOSITORY REFERENCE    at last X.Y.Z; before it X.Y, X and latest, unless
+#                                                                       they name a higher version
 #
 # Log in with `docker login` before. It needs jq, curl and GNU tar. What travels is what `git archive` gives of the
 # commit, by default HEAD: .gitattributes is the one list of what does not. The version is that in its package.json.
@@ -110,34 +111,46 @@ push() { # [COMMIT]
   echo "$registry/$repository@$(digest "$work/manifest")"
 }
 
+fetch() { # TAG: the manifest that it names, to $work/there; false where it names none
+  local code
+  code=$(curl --silent --show-error --config "$work/curl" --header "Accept: $manifest_type" --output "$work/there" \
+    --write-out '%{http_code}' "$api/manifests/$1")
+  case $code in 200) ;; 404) return 1 ;; *) die "$registry answers $code to the question whether there is a version $1" ;; esac
+}
+
+metadata() { jq --raw-output '.annotations["dev.containers.metadata"]' "$1"; } # FILE
+
+is_highest() { # VERSION TAG: the tag names no higher one
+  ! fetch "$2" || { metadata "$work/there" | jq --raw-output .version; echo "$1"; } | sort --version-sort --check=silent
+}
+
 tag() { # REFERENCE
-  local reference=${1#"$registry/"} metadata version there tag
+  local reference=${1#"$registry/"} version tag tags
   authorize "${reference%@*}"
   ask --header "Accept: $manifest_type" --output "$work/manifest" "$api/manifests/${reference#*@}"
   [ "$(digest "$work/manifest")" = "${reference#*@}" ] || die "$registry gave something else for $1"
-  metadata=$(jq --raw-output '.annotations["dev.containers.metadata"]' "$work/manifest")
-  version=$(jq --raw-output .version <<<"$metadata")
-  there=$(curl --silent --show-error --config "$work/curl" --header "Accept: $manifest_type" --output "$work/there" \
-    --write-out '%{http_code}' "$api/manifests/$version")
-  case $there in
-    200)
-      cmp --silent "$work/manifest" "$work/there" || die "$version is published already, with other files: a version is not moved"
-      echo "publish: $version is published already"
-      return
-      ;;
-    404) ;;
-    *) die "$registry answers $there to the question whether there is a version $version" ;;
-  esac
+  version=$(metadata "$work/manifest" | jq --raw-output .version)
+  if fetch "$version"; then
+    cmp --silent "$work/manifest" "$work/there" || die "$version is published already, with other files: a version is not moved"
+    echo "publish: $version is published already"
+    return
+  fi
+  tags=("$version")
+  for tag in "${version%.*}" "${version%%.*}" latest; do
+    ! is_highest "$version" "$tag" || tags=("$tag" "${tags[@]}")
+  done
 
-  # What lists of templates read.
-  authorize "$collection"
-  jq '{ sourceInformation: { source: "publish.sh" }, templates: [.] }' <<<"$metadata" >"$work/collection"
-  artifact "$work/list" "$work/collection" collection.layer.v1+json devcontainer-collection.json
-  manifest "$work/list" latest
+  if [ "${tags[0]}" = latest ]; then # what lists of templates read
+    authorize "$collection"
+    metadata "$work/manifest" |
+      jq '{ sourceInformation: { source: "publish.sh" }, templates: [.] }' >"$work/collection"
+    artifact "$work/list" "$work/collection" collection.layer.v1+json devcontainer-collection.json
+    manifest "$work/list" latest
+    authorize "${reference%@*}"
+  fi
 
   # The version comes last: while it is not there, all is done again.
-  authorize "${reference%@*}"
-  for tag in "${version%.*}" "${version%%.*}" latest "$version"; do
+  for tag in "${tags[@]}"; do
     manifest "$work/manifest" "$tag"
     echo "publish: $registry/$repository:$tag"
   done

@@ -97,6 +97,23 @@ describe('what is published', () => {
     expect(await publish('tag', [reference])).toMatch('is published already');
   });
 
+  test('moves a tag to a higher version only', async () => {
+    const list = await manifestOf(collection, 'latest');
+    const expected = await registry.tags(repository);
+    for (const [version, ...moved] of [['0.0.9', '0.0'], ['0.0.10', '0.0'], ['0.0.8']] as [string][]) {
+      const manifest = JSON.parse(readFileSync('package.json', 'utf8'));
+      manifest.template.version = version;
+      writeFileSync(join(clone, 'package.json'), JSON.stringify(manifest));
+      git(clone, 'commit', '--quiet', '--all', '--message', `Release ${version}`);
+      const pushed = await push();
+      git(clone, 'reset', '--quiet', '--hard', 'HEAD~1');
+      await publish('tag', [pushed]);
+      for (const tag of [version, ...moved]) expected[tag] = pushed.split('@')[1] as string;
+      expect(await registry.tags(repository)).toEqual(expected);
+    }
+    expect(await manifestOf(collection, 'latest')).toEqual(list);
+  });
+
   test('tells editors what may be left out: what the docs say', async () => {
     const { annotations } = await manifestOf(repository, 'latest');
     const { optionalPaths } = JSON.parse(annotations?.['dev.containers.metadata'] ?? '{}');
@@ -154,7 +171,7 @@ describe('what is published', () => {
     expect(permissions).toEqual({});
     const writing = Object.entries(jobs).filter(([, job]) => job.permissions?.packages === 'write');
     expect(writing.map(([name, { environment }]) => [name, environment])).toEqual([
-      ['push', 'candidates'],
+      ['push', 'template'],
       ['tag', 'release'],
     ]);
     const commands = writing.flatMap(([, { steps }]) => steps.map(({ run }) => run ?? ''));
