@@ -8,7 +8,7 @@ const { get } = require('node:http');
 const { hostname, tmpdir } = require('node:os');
 const { join } = require('node:path');
 
-const listen = process.env.LISTEN || '8080';
+const listen = process.env.LISTEN || process.env.PORT || '8080';
 const where = listen.includes('/')
   ? { socketPath: listen }
   : {

@@ -47,9 +47,15 @@ function parseProxies(text: string): BlockList {
 export const serverSettings = {
   listen: {
     name: 'LISTEN',
-    default: '8080',
-    meaning: 'port, `host:port`, or the path of a unix socket',
+    default: undefined,
+    meaning: 'port, `host:port`, or the path of a unix socket; by default `PORT`',
     parse: parseListen,
+  },
+  port: {
+    name: 'PORT',
+    default: '8080',
+    meaning: 'port, where there is no `LISTEN`: hosts that run one process set it',
+    parse: integer(1, 65_535),
   },
   trustedProxies: {
     name: 'TRUSTED_PROXIES',
@@ -114,7 +120,7 @@ export const serverSettings = {
 /** Every setting there is, the app's own included. */
 export const settings = { ...serverSettings, ...appSettings } satisfies Record<string, Setting<unknown>>;
 
-export type Config = Values<typeof settings> & { workers: number };
+export type Config = Omit<Values<typeof settings>, 'port'> & { listen: Listen; workers: number };
 
 /**
  * Reads the configuration from environment variables; an empty one counts as absent.
@@ -122,6 +128,7 @@ export type Config = Values<typeof settings> & { workers: number };
  * @throws {ConfigError} naming every variable that is wrong, what it had and what would be right.
  */
 export function readConfig(environment: Record<string, string | undefined>): Config {
-  const { workers = availableParallelism(), ...config } = readSettings(settings, environment);
-  return { ...config, workers };
+  const values = readSettings(settings, environment);
+  const { port, listen = { port }, workers = availableParallelism(), ...config } = values;
+  return { ...config, listen, workers };
 }

@@ -32,8 +32,9 @@ interface Single {
 }
 
 async function start(...args: string[]): Promise<Single> {
+  const inside = args.find((arg) => arg.startsWith('PORT='))?.slice(5) ?? 8080;
   const port = await freePort();
-  const id = await startContainer('--publish', `127.0.0.1:${port}:8080`, ...backing, ...args, image);
+  const id = await startContainer('--publish', `127.0.0.1:${port}:${inside}`, ...backing, ...args, image);
   return {
     id,
     ask: () => ask({ port }),
@@ -50,7 +51,7 @@ const processes = (title: string) =>
 const hardened = [
   ...['--read-only', '--tmpfs', '/tmp', '--tmpfs', '/run/app:uid=101'],
   ...['--cap-drop', 'ALL', '--security-opt', 'no-new-privileges'],
-  ...['--env', 'http_proxy=http://127.0.0.1:1'], // which the health check must not ask
+  ...['--env', 'PORT=3000', '--env', 'http_proxy=http://127.0.0.1:1'], // which the health check must not ask
 ];
 
 scenario(

@@ -43,7 +43,13 @@ test.each([
   expect(readConfig({ LISTEN: text }).listen).toEqual(listen);
 });
 
+test('PORT is where it listens, unless LISTEN says where', () => {
+  expect(readConfig({ PORT: '3000' }).listen).toEqual({ port: 3000 });
+  expect(readConfig({ PORT: '3000', LISTEN: './app.sock' }).listen).toEqual({ path: './app.sock' });
+});
+
 test.each([
+  ['PORT', '65536'],
   ['LISTEN', '0'],
   ['LISTEN', '65536'],
   ['LISTEN', '80 80'],
