@@ -79,7 +79,7 @@ function onCodeChange(reload: () => void): void {
     if (file?.startsWith('.')) return; // the compiler's own notes, which it also writes after a mistake
     clearTimeout(timer);
     timer = setTimeout(reload, 20);
-  });
+  }).on('error', () => {}); // Node 20: a folder was removed while it was read. The others are still watched
 }
 
 /** What serves is loaded here, so that the primary stays small and a reload reads new code. */
