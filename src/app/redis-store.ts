@@ -14,8 +14,8 @@ export const countKey = 'visits';
 export const connectTimeout = 1_000;
 export const socketTimeout = 1_000;
 export const pingInterval = 400;
-export const initialBackoff = 20; // doubled by each failure in a row
-export const maxBackoff = 250;
+const initialBackoff = 20; // doubled by each failure in a row
+const maxBackoff = 250;
 const maxQueueSize = 100; // commands; a few batches are under way at once, so more would be a mistake in the code
 
 const backoff = (retries: number) => Math.min(initialBackoff * 2 ** Math.min(retries, 10), maxBackoff);

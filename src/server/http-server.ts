@@ -13,7 +13,7 @@ export const idleCloseDelay = 1_000;
 /** Milliseconds for a whole request to arrive: less than GRACEFUL_TIMEOUT, or half a request would hold up a stop. */
 export const requestTimeout = 15_000;
 /** Milliseconds between two looks of Node for connections that are over these limits. */
-export const connectionsCheckingInterval = 1_000;
+const connectionsCheckingInterval = 1_000;
 
 export interface HttpServer {
   /** Resolves when connections are accepted. */

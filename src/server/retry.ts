@@ -13,8 +13,8 @@ export const deduplicationWindow = 30_000;
 /** Milliseconds by which an attempt's deadline is earlier than its request's: a later result could not be sent in time. */
 export const deadlineMargin = 100;
 /** Milliseconds between two attempts: first and longest. */
-export const initialBackoff = 20;
-export const maxBackoff = 250;
+const initialBackoff = 20;
+const maxBackoff = 250;
 const maxQueueSize = 10_000; // items; the next one is answered 503 at once
 const maxBatchSize = 1_000; // items; a store is busy with one batch for a short time only
 

@@ -18,12 +18,12 @@ import { type Timeouts, WorkerHandle } from './worker-handle.ts';
 /** Milliseconds in which a forked worker has to listen. */
 export const bootTimeout = 30_000;
 /** Milliseconds that a process may outlive its channel. */
-export const orphanTimeout = 500;
+const orphanTimeout = 500;
 /** Deaths at boot in a row, while no worker listens, after which the service gives up. */
 export const maxBootFailures = 6;
 /** Milliseconds before the next try to boot a worker. */
-export const initialBackoff = 100;
-export const maxBackoff = 5_000;
+const initialBackoff = 100;
+const maxBackoff = 5_000;
 
 type Settings = Pick<Config, 'workers' | 'workerTimeout' | 'gracefulTimeout'>;
 type Forks = Pick<Cluster, 'fork' | 'on' | 'setupPrimary'>;
