@@ -39,7 +39,7 @@ const columns = [
   'restarts',
   'unacknowledged', // took effect without an answer that says so
   'findings', // of the judge: answers that were wrong
-  'p50 / p99 / max ms',
+  'p50/p99/max ms',
   'seen',
 ];
 
@@ -66,7 +66,7 @@ function render({ row, fault, load, kills, restarts, verdict, seen, times = [] }
     restarts,
     verdict && format(verdict.unacknowledged),
     verdict && format(verdict.wrong.length),
-    load && [load.p50, load.p99, load.max].map((value) => value.toFixed(value < 10 ? 1 : 0)).join(' / '),
+    load && [load.p50, load.p99, load.max].map((value) => value.toFixed(value < 10 ? 1 : 0)).join('/'),
     [...times.map(say), ...(seen ? [seen] : [])].join('; '),
   ]);
 }
