@@ -1,6 +1,7 @@
 // The configuration of Compose and nginx, judged by those who read it.
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 
 /** What docker says if it fails. */
@@ -29,12 +30,11 @@ function askNginx(configuration: string): string {
 }
 
 test('nginx accepts its configuration, and would name a mistake', () => {
-  const keepalive = readFileSync('deploy/nginx/keepalive.conf', 'utf8');
-  const text = readFileSync('deploy/nginx.conf', 'utf8').replace(
-    'include /etc/nginx/image/*.conf;',
-    keepalive,
-  );
-  expect(text).toContain(keepalive);
+  const included = (file: string) => readFileSync(join('deploy/nginx', file), 'utf8');
+  const text = readFileSync('deploy/nginx.conf', 'utf8')
+    .replace('include /etc/nginx/image/*.conf;', included('keepalive.conf'))
+    .replaceAll(/include ([\w.-]+);/g, (_, file) => included(file));
+  for (const file of readdirSync('deploy/nginx')) expect(text).toContain(included(file));
   expect(askNginx(text)).toBe('');
   expect(askNginx(text.replace('sendfile', 'sendfiles'))).toMatch(/unknown directive "sendfiles"/);
 });

@@ -2,11 +2,13 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
-import { connect } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import Koa from 'koa';
+import { serveFiles } from '../../src/server/static-files.ts';
 import { startApp } from '../support/app.ts';
 import { expectFlawless, startLoad } from '../support/load.ts';
 import {
@@ -17,7 +19,7 @@ import {
   writeNginxConfiguration,
 } from '../support/nginx.ts';
 import { atEnd, root, startProcess, stopAll, temporaryDirectory } from '../support/processes.ts';
-import { freePort, request, workerOf } from '../support/requests.ts';
+import { type Address, freePort, request, workerOf } from '../support/requests.ts';
 import { copyWithTestService } from '../support/service.ts';
 import { delay, waitFor } from '../support/wait.ts';
 
@@ -253,6 +255,32 @@ describe('in front of a server that tells what reaches it', () => {
     },
   );
 
+  test('a header that the app sets itself is the only one of its name', async () => {
+    const own = {
+      'content-security-policy': "default-src 'none'",
+      'referrer-policy': 'no-referrer',
+      'strict-transport-security': 'max-age=60',
+      'x-content-type-options': 'nosniff',
+    };
+    handle = (_, res) => res.writeHead(200, { ...own, 'X-Request-ID': 'its own' }).end();
+    const { headers } = await ask(); // node:http would join two of a name
+    expect(headers).toMatchObject(own);
+    expect(headers['x-request-id']).toBe(seen[0]?.headers['x-request-id']);
+  });
+
+  test('headers of an answer may be almost 8 kB long', async () => {
+    handle = (_, res) =>
+      res
+        .setHeader(
+          'Set-Cookie',
+          ['a', 'b'].map((name) => `${name}=${'x'.repeat(3_900)}`),
+        )
+        .end('fine');
+    expect(await ask()).toMatchObject({ status: 200, body: 'fine' });
+    handle = (_, res) => res.setHeader('Set-Cookie', `a=${'x'.repeat(9_000)}`).end('fine');
+    expect(await ask()).toMatchObject({ status: 502 });
+  });
+
   test.each(['localhost:8080', '127.0.0.1:8080', 'name-8080.app.github.dev', 'example.org'])(
     'nobody else may frame the page, even if the client asks for %s',
     async (host) => {
@@ -322,6 +350,25 @@ test('static files come first, from nginx, with an ETag, and are asked for again
   const again = await request(nginx, '/icon.svg', { headers: { 'If-None-Match': headers.etag as string } });
   expect(again).toMatchObject({ status: 304, body: '' });
   expect(await request(nginx, '/')).toMatchObject({ status: 502 }); // the app is away
+});
+
+test('a file has the same type from nginx and, where nginx is not there, from the app', async () => {
+  const files = temporaryDirectory();
+  const types = readFileSync('deploy/nginx/mime.types', 'utf8').replace(/^[\s\S]*types \{/, '');
+  const extensions = [...types.matchAll(/^ +\S+ +([^;]+);/gm)].flatMap(([, list = '']) => list.split(' '));
+  expect(extensions.length).toBeGreaterThan(70);
+  const names = [...extensions, 'unknown'].map((extension) => `a.${extension}`);
+  for (const name of names) writeFileSync(join(files, name), '');
+  const koa = new Koa();
+  koa.use(serveFiles(files));
+  const alone = createServer(koa.callback());
+  await new Promise<void>((resolve) => alone.listen(0, '127.0.0.1', resolve));
+  atEnd(() => alone.close());
+  const { port } = alone.address() as AddressInfo;
+  const nginx = await startNginx(join(files, 'nobody.sock'), { files });
+  const typesFrom = (to: Address) =>
+    Promise.all(names.map(async (name) => [name, (await request(to, `/${name}`)).headers['content-type']]));
+  expect(await typesFrom(nginx)).toEqual(await typesFrom({ port }));
 });
 
 test('a static file whose name has a hash of its content is kept for good', async () => {

@@ -89,6 +89,16 @@ test('a named proxy tells the client and the scheme; what the client said before
   const plain = await request(nginx, '/', { headers: { ...headers, 'X-Forwarded-Proto': 'http' } });
   expect(plain.headers).not.toHaveProperty('strict-transport-security');
   expect(seen[1]).toMatchObject({ 'x-forwarded-proto': 'http' });
+  // Of a list the first one counts, which is the client's: as in Koa.
+  for (const [i, [said, told]] of [
+    ['https,http', 'https'],
+    ['https, http', 'https'],
+    ['http,https', 'http'],
+    ['httpsx', 'http'],
+  ].entries()) {
+    await request(nginx, '/', { headers: { ...headers, 'X-Forwarded-Proto': said as string } });
+    expect([said, seen[i + 2]?.['x-forwarded-proto']]).toEqual([said, told]);
+  }
 });
 
 test('an nginx in front, as docs/proxies.md has it: the client, the scheme, the host and the answer arrive', async () => {

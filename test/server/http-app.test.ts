@@ -197,6 +197,12 @@ describe('what a proxy says of the client', () => {
     expect(JSON.parse(body)).toEqual({ ip: '203.0.113.9', host: 'example.org', secure: true });
   });
 
+  test('of a list of schemes the first one counts', async () => {
+    const { ask } = await serve({ isTrustedProxy: () => true });
+    const { body } = await ask('/client', { headers: { ...headers, 'X-Forwarded-Proto': 'https,http' } });
+    expect(JSON.parse(body)).toMatchObject({ secure: true });
+  });
+
   test('is ignored of anybody else', async () => {
     const { ask } = await serve();
     const { body } = await ask('/client', { headers });

@@ -1,6 +1,6 @@
 /** nginx with the deployed configuration, in front of whatever listens on a unix socket. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join, parse } from 'node:path';
 import { atEnd, killIfRunning, type Running, root, startProcess, temporaryDirectory } from './processes.ts';
@@ -63,6 +63,10 @@ export function writeNginxConfiguration(to: {
   }
   const file = join(to.directory, 'nginx.conf');
   writeFileSync(file, text);
+  // What it includes by relative paths.
+  for (const name of ['mime.types', 'proxy-headers.conf', 'response-headers.conf']) {
+    copyFileSync(join(root, 'deploy/nginx', name), join(to.directory, name));
+  }
   return file;
 }
 
