@@ -57,6 +57,15 @@ describe('the manifests say', () => {
     expect(proxy.ports.map(({ containerPort }: { containerPort: number }) => containerPort)).toEqual(listens);
   });
 
+  test('the service may ask for names wherever the cluster answers them, on either port', () => {
+    const policies = parseAllDocuments(read(`${base}/policies.yaml`)).map((document) => document.toJS());
+    const egress = policies.flatMap(({ spec }) => spec.egress ?? []);
+    const anywhere = egress.filter(({ to }) => to === undefined).flatMap(({ ports }) => ports);
+    for (const port of [53, 5353]) {
+      for (const protocol of ['UDP', 'TCP']) expect(anywhere).toContainEqual({ port, protocol });
+    }
+  });
+
   test('the start is judged by the health check of the image', () => {
     const [, command = ''] = /HEALTHCHECK[^[]*(\[[^\]]*healthcheck[^\]]*\])/.exec(dockerfile) ?? [];
     expect(app.startupProbe.exec.command).toEqual(JSON.parse(command));
