@@ -1,4 +1,4 @@
-/** What deploy/Dockerfile deletes of the packages, done to all packages that are installed here. */
+/** What is done to packages when they are installed: which scripts run, and what deploy/Dockerfile deletes. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,4 +26,12 @@ test('the image leaves out declarations of types and source maps, and nothing el
   const gone = all.filter((file) => !left.has(file));
   expect(gone.length).toBeGreaterThan(1_000);
   expect(gone.filter((file) => !/\.(d\.[cm]?ts|map)$/.test(file))).toEqual([]);
+});
+
+test('the packages that have install scripts are those whose scripts npm may run', () => {
+  const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8'));
+  const withScripts = Object.keys(packages).filter((path) => packages[path].hasInstallScript);
+  expect(withScripts.map((path) => path.replace(/^.*node_modules\//, '')).sort()).toEqual(
+    Object.keys(JSON.parse(readFileSync('package.json', 'utf8')).allowScripts).sort(),
+  );
 });
