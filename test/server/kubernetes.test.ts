@@ -52,6 +52,20 @@ describe('the manifests say', () => {
       expect(socket).toMatch(new RegExp(`^${pathOf('socket', container)}/[^/]+$`));
   });
 
+  test('what docs/kubernetes.md mounts to name proxies is where nginx includes it', () => {
+    const [, block = ''] = /```yaml\n(configMapGenerator:[\s\S]*?)```/.exec(read('docs/kubernetes.md')) ?? [];
+    const { configMapGenerator, patches } = parse(block);
+    const [volume, mount] = parse(patches[0].patch);
+    expect([volume.path, mount.path]).toEqual([
+      '/spec/template/spec/volumes/-',
+      `/spec/template/spec/containers/${pod.containers.indexOf(proxy)}/volumeMounts/-`,
+    ]);
+    expect(volume.value.name).toBe(mount.value.name);
+    expect(volume.value.configMap.name).toBe(configMapGenerator[0].name);
+    expect(configMapGenerator[0].literals[0]).toMatch(/^\w+\.conf=set_real_ip_from [\d./]+;$/);
+    expect(nginx).toContain(`include ${mount.value.mountPath}/*.conf;`);
+  });
+
   test('the ports are those on which nginx listens', () => {
     const listens = [...nginx.matchAll(/^ *listen (\d+)/gm)].map(([, port]) => Number(port));
     expect(proxy.ports.map(({ containerPort }: { containerPort: number }) => containerPort)).toEqual(listens);
