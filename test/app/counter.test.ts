@@ -15,7 +15,7 @@ afterEach(() => {
 
 const context = { batch, metrics: { observe() {}, read: () => [], events: () => [], bounds: [] } };
 
-/** A store that fails as often as told, after it has counted. */
+/** A store that fails a given number of times, after it has counted. */
 function createStore(failures = 0): Pick<Store, 'allocate'> & { batches: string[][] } {
   const { allocate } = createMemory(30_000);
   const batches: string[][] = [];

@@ -190,7 +190,7 @@ test('a missing file is an outage like another: the app waits for it', async () 
   await store.close();
 });
 
-test('nobody logs in but the app, and whoever may run redis-admin, for which there is a new password at each start', async () => {
+test('only the app and redis-admin log in; redis-admin gets a new password at each start', async () => {
   const folder = temporaryDirectory();
   const first = await start({ REDIS_PASSWORD: 'secret' }, folder);
   const admin = readFileSync(join(folder, 'admin'), 'utf8').trim();

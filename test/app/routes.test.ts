@@ -35,7 +35,7 @@ async function serve(failure?: Error) {
   return { ids, ask: (path = '/', options?: RequestOptions) => request({ port }, path, options) };
 }
 
-test('GET / counts one visit and tells its number', async () => {
+test('GET / counts one visit and answers with its number', async () => {
   const { ask } = await serve();
   const first = await ask();
   expect(first).toMatchObject({ status: 200, body: "I've been seen 1 times.\n" });

@@ -152,7 +152,7 @@ test('Redis forgets an id after the deduplication window, and never the count', 
   await store.close();
 });
 
-test('a Redis that has lost its scripts is told the script again', async () => {
+test('a Redis that has lost its scripts gets the script again', async () => {
   const [store] = (await openRedisStores(1)) as [Store];
   const counter = createCounter(store, { batch, metrics: new WorkerMetrics() });
   expect(await counter.visit(newId())).toBe(1);

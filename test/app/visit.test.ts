@@ -72,7 +72,7 @@ describe('a right counter', () => {
     );
   });
 
-  test('is found right in whatever order its history is told', () => {
+  test('is found right, whatever the order of its history', () => {
     const shuffled = histories.chain((visits) => {
       const history = see(visits, inOrder);
       return fc.shuffledSubarray(history, { minLength: history.length });

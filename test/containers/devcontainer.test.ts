@@ -27,7 +27,7 @@ import {
 /** Milliseconds that a busy machine may need to install packages and to compile; an idle one needs a tenth. */
 const slow = 240_000;
 
-/** A user whose uid is not the images': a new one if we are root, else whoever runs the tests. */
+/** A user whose uid is not the images': a new one if we are root, else the one who runs the tests. */
 const user = createUser();
 const cli = join(user.home, 'cli/devcontainer.js');
 const directory = cloneRepository('Dev.Copy', user.uid);
@@ -279,7 +279,7 @@ async function stopProject(): Promise<void> {
   await docker('stop', '--time', '5', ...ids.split('\n'));
 }
 
-scenario('code that does not compile keeps nobody out, and mending it is enough', async () => {
+scenario('the dev container opens with code that does not compile; fixing it is enough', async () => {
   edit('src/main.ts', (text) => `const mistake: number = 'text';\n${text}`);
   await stopProject();
   await up();

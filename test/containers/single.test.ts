@@ -104,7 +104,7 @@ scenario('a request in flight at SIGTERM is answered, and the exit code is 0', a
   const end = docker('stop', '--time', '60', single.id);
   await waitFor(
     async () => /SIGTERM/.test((await attempt('docker', ['logs', single.id])).output),
-    'supervisord to be told',
+    'supervisord to get the signal',
     30_000,
   );
   await single.shell(`kill -CONT ${workers}`);

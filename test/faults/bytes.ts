@@ -14,7 +14,7 @@ interface Reaction {
 
 const silence = 1_000; // milliseconds after which nothing more is expected
 
-/** Sends all of these, so many at a time, and tells the trial what they may have done. */
+/** Sends all of these, so many at a time, and reports to the trial what they may have done. */
 export async function sendAll(trial: Trial, inputs: string[], atOnce: number) {
   const form = await trial.form();
   const statuses = countStatuses();

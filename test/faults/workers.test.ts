@@ -177,7 +177,7 @@ test(
 );
 
 test(
-  '8: a worker in an endless loop is replaced after the time-out, and its requests go to another',
+  '8: a worker in an endless loop is replaced after the timeout, and its requests go to another',
   async () => {
     const timeout = 3;
     const app = join(temporaryDirectory(), 'routes.conf'); // whatever the app itself lists
@@ -221,14 +221,14 @@ test(
 );
 
 /** A copy of the compiled service whose code may be broken. */
-function copyService(): { entry: string; break(): void; mend(): void } {
+function copyService(): { entry: string; break(): void; repair(): void } {
   const copy = copyRepository('dist');
   const file = join(copy, 'dist/server/worker.js');
   const whole = readFileSync(file);
   return {
     entry: join(copy, 'dist/main.js'),
     break: () => writeFileSync(file, 'throw new Error("a bad deploy");'),
-    mend: () => writeFileSync(file, whole),
+    repair: () => writeFileSync(file, whole),
   };
 }
 
@@ -242,7 +242,7 @@ test(
     const exit = await doomed.exited;
     const seconds = (performance.now() - begin) / 1000;
     const forks = doomed.log().filter(({ msg }) => /died before it listened/.test(msg)).length;
-    code.mend();
+    code.repair();
 
     const service = await startService({ entry: code.entry });
     const { app } = service;
@@ -254,7 +254,7 @@ test(
       app.kill('SIGHUP');
       await app.waitForLog(/^reload aborted/, { nth });
       expect(workers.every(isRunning)).toBe(true);
-      code.mend();
+      code.repair();
     }
     app.kill('SIGHUP');
     await app.waitForLog(/^reloaded/);

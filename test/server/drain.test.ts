@@ -154,7 +154,7 @@ test('connections that are idle or were never used do not hold a stop up', async
   await Promise.all([idle, ...unused].map(({ ended }) => ended));
 });
 
-test('while it drains, an open connection is told that the service is not ready', async () => {
+test('while it drains, an open connection learns that the service is not ready', async () => {
   const app = await startApp({ env: { WEB_CONCURRENCY: '1' } });
   const client = await openIdle(app);
   app.kill('SIGTERM');
@@ -169,7 +169,7 @@ describe('an open stream of events', () => {
   const complete = /^HTTP\/1\.1 200 OK[\s\S]*data: first[\s\S]*data: last\n\n\r\n0\r\n\r\n$/;
   const inTime = (app: App) => expect(linesOf(app, /did not finish/)).toEqual([]);
 
-  test('is told of a stop and ends, and the exit code is 0', async () => {
+  test('learns of a stop and ends, and the exit code is 0', async () => {
     const app = await startTestService({ env: { WEB_CONCURRENCY: '2' } });
     const streams = await Promise.all(Array.from({ length: 6 }, () => openStream(app)));
     app.kill('SIGTERM');

@@ -33,7 +33,7 @@ test('one error has a line for each wrong variable: its name, what it has, and w
   );
 });
 
-test('what a setting parses by itself is told as it says', () => {
+test('the words of a setting that cannot parse its value are in the message', () => {
   const parse = () => {
     throw new Error('a prime');
   };

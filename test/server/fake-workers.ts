@@ -3,15 +3,15 @@ import type { FromPrimary, FromWorker } from '../../src/server/messages.ts';
 
 export type Phase = 'booting' | 'listening' | 'draining' | 'dead';
 
-/** A process that does what a test tells it to; SIGKILL always ends it. */
+/** A process that a test controls; SIGKILL always ends it. */
 export class FakeWorker extends EventEmitter {
   phase: Phase = 'booting';
   /** Its event loop stands still: it sends nothing and hears nothing. */
   hung = false;
   /** Its channel to the primary is open. */
   connected = true;
-  /** What it was told, in order. */
-  readonly told: string[] = [];
+  /** What it has received, in order. */
+  readonly received: string[] = [];
   readonly process: { pid: number | undefined; kill: (signal: NodeJS.Signals) => boolean };
   /** Called for each signal and each message, before it has an effect. */
   onTold: (what: string) => void = () => {};
@@ -57,7 +57,7 @@ export class FakeWorker extends EventEmitter {
 
   #onTold(what: string): void {
     this.onTold(what);
-    this.told.push(what);
+    this.received.push(what);
     if (what === 'SIGKILL') setImmediate(() => this.die(null, 'SIGKILL'));
     else if (this.phase === 'listening') this.phase = 'draining';
   }

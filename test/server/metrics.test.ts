@@ -73,7 +73,7 @@ test('methods and routes that a client makes up are counted as one', async () =>
   expect(text).not.toMatch(/made-up|PROPFIND/);
 });
 
-test('nginx tells the numbers on its private port alone, at once even if a worker is frozen', async () => {
+test('nginx answers with the metrics on its private port alone, at once even if a worker is frozen', async () => {
   const socketPath = join(temporaryDirectory(), 'app.sock');
   const app = await startApp({ env: { WEB_CONCURRENCY: '2', LISTEN: socketPath, WORKER_TIMEOUT: '60' } });
   const nginx = await startNginx(socketPath);

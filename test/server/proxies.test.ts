@@ -20,12 +20,12 @@ test.each([
   ],
 ])(
   'at a port, what %s says of the client and the id of its request is heeded as it should be',
-  async (_, named, told) => {
+  async (_, named, seen) => {
     const entry = join(copyWithTestService(), 'dist/main.js');
     const port = await freePort();
     const env = { WEB_CONCURRENCY: '1', TRUSTED_PROXIES: named };
     await startApp({ env: { ...env, LISTEN: `127.0.0.1:${port}` }, entry });
-    expect(JSON.parse((await request({ port }, '/told', { headers })).body)).toEqual(told);
+    expect(JSON.parse((await request({ port }, '/client', { headers })).body)).toEqual(seen);
   },
 );
 

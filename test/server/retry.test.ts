@@ -67,7 +67,7 @@ describe('retry', () => {
     expect(calls.map(({ at }) => at)).toEqual([0, 20, 60, 140, 300]);
   });
 
-  test('tells each attempt when its client has the 503: it must change nothing any more', async () => {
+  test('gives each attempt the time at which its client has the 503: it must change nothing after that', async () => {
     const { enter, calls } = createOffice([lost, lost]);
     const result = retry(async (deadline) => enter(['only'], deadline));
     await jest.advanceTimersByTimeAsync(100);
@@ -87,7 +87,7 @@ describe('retry', () => {
     expect(outcome).toMatchObject(refusal);
   });
 
-  test('tells the log why it has given up, and the client nothing of it', async () => {
+  test('logs why it has given up; the client gets only the 503', async () => {
     const outcome = retry(fail).catch((error) => error);
     await jest.advanceTimersByTimeAsync(retryBudget);
     expect(await outcome).toMatchObject({
@@ -120,7 +120,7 @@ describe('retry', () => {
   test.each([
     ['status 500', Object.assign(new Error(), { status: 500 })],
     ['no status', new Error()],
-    ['nothing to tell', undefined],
+    ['no reason', undefined],
   ])('takes an error with %s for an outage', async (_, error) => {
     const attempt = jest.fn(() => Promise.reject(error));
     const outcome = expect(retry(attempt)).rejects.toBeInstanceOf(Unavailable);
@@ -303,7 +303,7 @@ describe('batch', () => {
     expect(outcome).toMatchObject(refusal);
   });
 
-  test('the log is told why a request was given up', async () => {
+  test('the log says why a request was given up', async () => {
     const outcome = createQueue(fail)('only').catch((error) => error);
     await jest.advanceTimersByTimeAsync(retryBudget);
     expect(await outcome).toMatchObject({ ...refusal, cause: new Error('away') });

@@ -24,7 +24,7 @@ afterEach(stopAll);
 
 const graceful = { code: 0, signal: null };
 
-/** Makes the primary tell of each fork. */
+/** Makes the primary report each fork. */
 function announceForks(): string[] {
   const file = join(temporaryDirectory(), 'announce-forks.cjs');
   writeFileSync(

@@ -97,7 +97,7 @@ async function serve(settings: Parameters<typeof start>[0] = {}) {
   return world;
 }
 
-const told = (...workers: (FakeWorker | undefined)[]) => workers.map((worker) => worker?.told);
+const received = (...workers: (FakeWorker | undefined)[]) => workers.map((worker) => worker?.received);
 
 test.each([5, 15, 30, 45, 60, 75, 95])(
   'a pause that ends during the look which would wait for it does not end the tries: %d ms a step',
@@ -226,10 +226,10 @@ describe('a reload', () => {
     expect(cluster.workers).toHaveLength(4);
     cluster.workers[2]?.listen();
     await world.settle();
-    expect(told(a, b)).toEqual([[], []]);
+    expect(received(a, b)).toEqual([[], []]);
     cluster.workers[3]?.listen();
     await world.settle();
-    expect(told(a, b)).toEqual([['retire'], ['retire']]);
+    expect(received(a, b)).toEqual([['retire'], ['retire']]);
     expect(world.lines).toEqual(['info: reloaded: 2 workers on the new code']);
   });
 
@@ -244,7 +244,7 @@ describe('a reload', () => {
       await world.settle();
       d?.die(1);
       await world.settle();
-      expect(told(...cluster.workers.slice(0, 2), c)).toEqual([[], [], ['retire']]);
+      expect(received(...cluster.workers.slice(0, 2), c)).toEqual([[], [], ['retire']]);
       expect(world.lines.at(-1)).toMatch(/^error: reload aborted/);
       c?.die(0);
     }
@@ -255,7 +255,7 @@ describe('a reload', () => {
     for (const worker of cluster.alive('booting')) worker.listen();
     await world.settle();
     expect(world.lines.at(-1)).toMatch(/^info: reloaded/);
-    expect(told(...cluster.workers.slice(0, 2))).toEqual([['retire'], ['retire']]);
+    expect(received(...cluster.workers.slice(0, 2))).toEqual([['retire'], ['retire']]);
   });
 
   test('that is aborted while an old worker is missing keeps the new one that listens until it is replaced', async () => {
@@ -268,11 +268,11 @@ describe('a reload', () => {
     c?.listen();
     d?.die(1);
     await world.settle();
-    expect(told(b, c)).toEqual([[], []]);
+    expect(received(b, c)).toEqual([[], []]);
     expect(cluster.alive('booting')).toHaveLength(1);
     cluster.alive('booting')[0]?.listen();
     await world.settle();
-    expect(told(b, c)).toEqual([[], ['retire']]);
+    expect(received(b, c)).toEqual([[], ['retire']]);
   });
 
   test('is not aborted by an old worker that dies at boot', async () => {
@@ -318,10 +318,10 @@ test('a worker that has served its number of requests leaves when its successor 
   cluster.workers[3]?.die(1);
   await world.settle();
   expect(cluster.alive('booting')).toHaveLength(1);
-  expect(told(a, b)).toEqual([[], []]);
+  expect(received(a, b)).toEqual([[], []]);
   cluster.alive('booting')[0]?.listen();
   await world.settle();
-  expect(told(a, b)).toEqual([['retire'], []]);
+  expect(received(a, b)).toEqual([['retire'], []]);
 });
 
 test('one worker more, one less, and never none', async () => {
@@ -334,31 +334,31 @@ test('one worker more, one less, and never none', async () => {
   supervisor.scale(-1);
   supervisor.scale(-1);
   await world.settle();
-  expect(told(...cluster.workers)).toEqual([['retire'], []]);
+  expect(received(...cluster.workers)).toEqual([['retire'], []]);
   expect(world.lines).toEqual(['info: 2 workers wanted', 'info: 1 worker wanted', 'info: 1 worker wanted']);
 });
 
 describe('a worker that is silent', () => {
-  test('is killed after its time-out, to the millisecond, and replaced', async () => {
+  test('is killed after its timeout, to the millisecond, and replaced', async () => {
     const world = await serve();
     const { cluster } = world;
     const [a, b] = cluster.workers as [FakeWorker, FakeWorker];
     a.hung = true;
     await world.pass(3_999);
-    expect(told(a, b)).toEqual([[], []]);
+    expect(received(a, b)).toEqual([[], []]);
     await world.pass(1);
-    expect(told(a, b)).toEqual([['SIGKILL'], []]);
+    expect(received(a, b)).toEqual([['SIGKILL'], []]);
     await world.settle();
     expect(world.lines).toEqual([expect.stringMatching(/^warn: .* died \(silent for 4 s\) and is replaced/)]);
     expect(cluster.alive('booting')).toHaveLength(1);
   });
 
-  test('at boot is killed after its time-out, which is a failure to boot', async () => {
+  test('at boot is killed after its timeout, which is a failure to boot', async () => {
     const world = await start({ workers: 1 });
     const { cluster } = world;
     await world.pass(bootTimeout);
     await world.settle();
-    expect(told(...cluster.workers.slice(0, 1))).toEqual([['SIGKILL']]);
+    expect(received(...cluster.workers.slice(0, 1))).toEqual([['SIGKILL']]);
     expect(world.lines).toEqual([
       expect.stringMatching(/^error: .*before it listened \(did not listen within/),
     ]);
@@ -371,7 +371,7 @@ describe('a worker that is silent', () => {
     world.supervisor.scale(1); // comes first of what has waited
     for (const worker of cluster.workers) worker.say({ type: 'heartbeat' });
     await world.settle();
-    expect(told(...cluster.workers.slice(0, 2))).toEqual([[], []]);
+    expect(received(...cluster.workers.slice(0, 2))).toEqual([[], []]);
     expect(cluster.workers).toHaveLength(3);
   });
 });
@@ -386,14 +386,14 @@ describe('a stop', () => {
     world.supervisor.stop();
     await world.settle();
     expect(socket.close).toHaveBeenCalledTimes(1);
-    expect(told(...cluster.workers)).toEqual([['SIGTERM'], ['SIGTERM'], ['SIGKILL'], ['SIGKILL']]);
+    expect(received(...cluster.workers)).toEqual([['SIGTERM'], ['SIGTERM'], ['SIGKILL'], ['SIGKILL']]);
     for (const worker of cluster.alive()) worker.die(0);
     await world.settle();
     expect(world.exitCode).toBe(0);
     expect(world.lines).toEqual([]);
   });
 
-  test('kills after the graceful time-out and ends with 1', async () => {
+  test('kills after the graceful timeout and ends with 1', async () => {
     const world = await serve();
     const { cluster } = world;
     world.supervisor.stop();
@@ -607,7 +607,7 @@ class History {
 
   #watch(worker: FakeWorker): void {
     worker.onTold = (what) => {
-      if (worker.told.includes(what)) this.violations.push(`told ${what} twice`);
+      if (worker.received.includes(what)) this.violations.push(`received ${what} twice`);
       if (what === 'SIGKILL') {
         const fails = worker.hung || !worker.connected;
         if (worker.phase === 'listening' && !fails) this.violations.push('a healthy worker was killed');
@@ -615,8 +615,8 @@ class History {
       } else if (worker.phase === 'listening' && !this.isStopping()) {
         const others = this.world.cluster
           .alive('listening')
-          .filter((other) => other !== worker && other.connected && !other.told.includes('SIGKILL'));
-        if (others.length < this.wanted) this.violations.push(`told to stop with ${others.length} others`);
+          .filter((other) => other !== worker && other.connected && !other.received.includes('SIGKILL'));
+        if (others.length < this.wanted) this.violations.push(`had to stop with ${others.length} others`);
       }
     };
     worker.on('exit', () => this.#onEnd(worker));
@@ -624,7 +624,7 @@ class History {
   }
 
   #onEnd(worker: FakeWorker): void {
-    if (!worker.told.some((what) => what !== 'SIGKILL')) this.forksAllowed += 1;
+    if (!worker.received.some((what) => what !== 'SIGKILL')) this.forksAllowed += 1;
   }
 }
 

@@ -47,7 +47,7 @@ test('a heartbeat prolongs the life of a worker that listens, and of no other', 
   expect(events).toEqual(['listening']);
 });
 
-test('without a worker time-out a worker that listens may be silent for ever', () => {
+test('without a worker timeout a worker that listens may be silent for ever', () => {
   const { worker, left } = create({ heartbeat: 0 });
   worker.listen();
   expect(left()).toBe(Number.POSITIVE_INFINITY);
@@ -56,14 +56,14 @@ test('without a worker time-out a worker that listens may be silent for ever', (
 test.each([
   ['retire', 'retire'],
   ['terminate', 'SIGTERM'],
-] as const)('%s tells a worker that listens by %s, once, and gives it time', (act, told) => {
+] as const)('%s sends a worker that listens %s, once, and gives it time', (act, signal) => {
   const { worker, handle, left } = create();
   worker.listen();
   handle[act]();
   jest.advanceTimersByTime(1_000);
   handle.terminate();
   handle.retire();
-  expect(worker.told).toEqual([told]);
+  expect(worker.received).toEqual([signal]);
   expect(handle).toMatchObject({ state: 'stopping', killed: false });
   expect(left()).toBe(9_000);
 });
@@ -73,7 +73,7 @@ test.each(['retire', 'terminate'] as const)(
   (act) => {
     const { worker, handle, events } = create();
     handle[act]();
-    expect(worker.told).toEqual(['SIGKILL']);
+    expect(worker.received).toEqual(['SIGKILL']);
     expect(handle.state).toBe('stopping');
     worker.emit('message', { type: 'listening' }); // was on its way
     expect(handle.state).toBe('stopping');
@@ -102,7 +102,7 @@ test.each([
   handle.kill();
   jest.runAllTimers();
   expect(handle.reason).toBe(reason);
-  expect(worker.told).toEqual(['SIGKILL']);
+  expect(worker.received).toEqual(['SIGKILL']);
   expect(events.filter((event) => event === 'exit')).toHaveLength(1);
 });
 
@@ -130,7 +130,7 @@ test('a worker that could not be forked has ended; one that cannot be reached ha
     exits += 1;
   });
   worker.emit('error', new Error('spawn EAGAIN'));
-  worker.emit('error', new Error('channel closed')); // of whoever sends to it
+  worker.emit('error', new Error('channel closed')); // as a sender to it gets
   expect({ exits, reason: handle.reason, state: handle.state }).toEqual({
     exits: 1,
     reason: 'spawn EAGAIN',

@@ -20,7 +20,7 @@ async function whoAnswer(app: App): Promise<number[]> {
   return answers.map(workerOf);
 }
 
-test('process titles tell the primary from its workers', async () => {
+test('process titles name the primary and its workers', async () => {
   const app = await startApp({ env: { WEB_CONCURRENCY: '2' } });
   expect(titleOf(app.pid)).toBe('app: primary');
   expect(app.workers().map(titleOf).sort()).toEqual(['app: worker 1', 'app: worker 2']);
@@ -87,7 +87,7 @@ test('a primary that was paused blames no worker for it', async () => {
   const before = app.workers();
   const begin = performance.now();
   app.kill('SIGSTOP');
-  await waitFor(() => performance.now() - begin > 2_000, 'twice the time-out');
+  await waitFor(() => performance.now() - begin > 2_000, 'twice the timeout');
   app.kill('SIGCONT');
   app.kill('SIGTTIN'); // answered after the pause
   await waitFor(() => app.workers().length === 3, 'a third worker');

@@ -44,7 +44,7 @@ export interface Running {
   kill(signal: NodeJS.Signals): void;
 }
 
-/** Starts a process; whoever calls it sees to its end. `group`: in a process group of its own. */
+/** Starts a process; the caller ends it. `group`: in a process group of its own. */
 export function startProcess(
   command: string,
   args: string[],

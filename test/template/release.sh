@@ -3,7 +3,7 @@
 #
 #   test/template/release.sh X.Y.Z
 #
-# CHANGELOG.md tells what a version brings. Where it has no section for this one, a draft is made of the subjects of all
+# CHANGELOG.md says what a version brings. Where it has no section for this one, a draft is made of the subjects of all
 # commits since the last version, for you to edit.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,4 +1,4 @@
-/** What docs/dashboard.md tells one to add is added, and plotted. */
+/** The examples of docs/dashboard.md are added to the table, and plotted. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

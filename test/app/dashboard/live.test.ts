@@ -63,7 +63,7 @@ test.each(['SIGTERM', 'SIGHUP'] as const)(
   },
 );
 
-test('while Redis is away viewers are told so, and see the number again on its return', async () => {
+test('viewers see that Redis is away, and the number again on its return', async () => {
   const redis = await startRedis({ appendOnly: true });
   const app = await startApp({ env: { WEB_CONCURRENCY: '1', REDIS_URL: redis.url } });
   await request(app.address, '/');

@@ -122,7 +122,7 @@ test('the history of an outage of Redis is written on its return, and plots that
   expect(lines.visits?.length).toBe(times.length);
 });
 
-test('a second in which every worker was too busy to tell is told later', async () => {
+test('a second in which every worker was too busy to report is reported later', async () => {
   const app = await startApp({ env });
   await waitFor(async () => (await pointsOf(app, 'rate')).times.length > 1, 'points');
   for (const pid of app.workers()) process.kill(pid, 'SIGSTOP');

@@ -34,7 +34,7 @@ function open(streams: Streams<object>, method = 'GET') {
   return { viewer: streams.open(ctx, {}), res, ctx };
 }
 
-test('the thousand-and-first viewer of a worker is told that there are too many', () => {
+test('the thousand-and-first viewer of a worker is refused with a reason', () => {
   const streams = new Streams<object>();
   for (let i = 0; i < 1_000; i++) expect(open(streams).viewer).toBeDefined();
   const { viewer, ctx } = open(streams);

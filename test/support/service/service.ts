@@ -29,8 +29,8 @@ export async function openService({ log, config }: Context): Promise<Service> {
     ctx.body = `${(config as { greeting?: string }).greeting}\n`;
   });
 
-  // What a proxy has told of the client.
-  router.get('/told', (ctx) => {
+  // What the service knows of the client.
+  router.get('/client', (ctx) => {
     ctx.body = { id: ctx.state.requestId, ip: ctx.ip };
   });
 

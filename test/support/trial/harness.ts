@@ -115,7 +115,7 @@ export function expectExact(report: Report, verdict: Verdict): void {
 }
 
 /**
- * A machine that is busy with other things makes everything late, so the table tells which bars were missed, and a
+ * A machine that is busy with other things makes everything late, so the table says which bars were missed, and a
  * test fails only where that cannot be the reason.
  */
 export function expectInTime(times: Time[]): void {

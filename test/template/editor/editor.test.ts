@@ -109,7 +109,7 @@ test('the editor finds no fault in any JSON file, and would find one', async () 
   });
   const expected = ['.devcontainer/devcontainer.json', '.vscode/launch.json', '.vscode/tasks.json'];
   expect(files).toEqual(expect.arrayContaining([...expected, 'biome.json', 'package.json', 'tsconfig.json']));
-  // What only a schema tells, where there is one without the network.
+  // What only a schema says, where there is one without the network.
   const faults: Record<string, [string, string]> = {
     '.vscode/launch.json': ['"type": "node"', '"type": 1'],
     '.vscode/tasks.json': ['"isBackground": true', '"isBackground": "yes"'],
@@ -208,8 +208,8 @@ test('the forwarded port is noticed and labelled, and its preview opens by itsel
   await editor.call(({ vscode }) => vscode.commands.executeCommand('workbench.action.closeAllEditors'));
 });
 
-test('a mistake that is saved is listed as a problem, and no more when it is mended', async () => {
-  // Not open in the editor: of what is open its own TypeScript would tell, not the task.
+test('a mistake that is saved is listed as a problem, until it is fixed', async () => {
+  // Not open in the editor: of an open file its own TypeScript would report, not the task.
   const file = 'src/app/page.ts';
   const path = join(editor.workspace, file);
   const text = readFileSync(path, 'utf8');
@@ -217,7 +217,7 @@ test('a mistake that is saved is listed as a problem, and no more when it is men
   await waitFor(() => compiled(2), 'the mistake to be compiled', patience);
   await waitFor(async () => (await faultsOf(file)).length > 0, 'the problem', patience);
   writeFileSync(path, text);
-  await waitFor(() => compiled(3), 'the mended file to be compiled', patience);
+  await waitFor(() => compiled(3), 'the fixed file to be compiled', patience);
   await waitFor(async () => (await faultsOf(file)).length === 0, 'no problem', patience);
   expect(await editor.call(({ state }) => state.compiled)).toEqual([false, true, false]);
 });

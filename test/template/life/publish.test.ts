@@ -114,7 +114,7 @@ describe('what is published', () => {
     expect(await manifestOf(collection, 'latest')).toEqual(list);
   });
 
-  test('tells editors what may be left out: what the docs say', async () => {
+  test('names for editors what may be left out: what the docs say', async () => {
     const { annotations } = await manifestOf(repository, 'latest');
     const { optionalPaths } = JSON.parse(annotations?.['dev.containers.metadata'] ?? '{}');
     expect(optionalPaths).toEqual(optional);

@@ -126,11 +126,11 @@ beforeAll(() => {
   release('1.0.0');
 
   // Past the tag, as a copy may be made from main.
-  write(template, { 'src/server/worker.ts': chapters('one', 'two', 'three, mended') });
+  write(template, { 'src/server/worker.ts': chapters('one', 'two', 'three, fixed') });
   commitAll(template);
 
   write(template, {
-    'src/server/worker.ts': chapters('one', 'two', 'three, mended', 'four'),
+    'src/server/worker.ts': chapters('one', 'two', 'three, fixed', 'four'),
     'src/server/listen.ts': chapters('bind', 'listen with a backlog', 'accept'),
     'src/app/counter.ts': chapters('count', 'remember', 'forget'),
     'src/app/routes.ts': chapters('two', 'table'),
@@ -186,7 +186,7 @@ describe('a copy whose owner has changed other places', () => {
     renameSync(join(copy, 'docs/faults.md'), join(copy, 'docs/what-breaks.md'));
     commitAll();
     expect(upgrade().code).toBe(0);
-    expect(read('src/server/worker.ts')).toBe(chapters('one of mine', 'two', 'three, mended', 'four'));
+    expect(read('src/server/worker.ts')).toBe(chapters('one of mine', 'two', 'three, fixed', 'four'));
     expect(read('src/server/listen.ts')).toBe(chapters('bind', 'listen with a backlog', 'accept as I do'));
     expect(read('docs/what-breaks.md')).toBe(chapters('faults', 'more of them'));
     expect(existsSync(join(copy, 'docs/faults.md'))).toBe(false);
@@ -226,9 +226,9 @@ describe('a copy whose owner has changed other places', () => {
 
   test('may have been made past its tag: what it has already is no conflict', () => {
     copy = copyOf('v2.0.0~1');
-    expect(read('src/server/worker.ts')).toContain('three, mended');
+    expect(read('src/server/worker.ts')).toContain('three, fixed');
     expect(upgrade().code).toBe(0);
-    expect(read('src/server/worker.ts')).toBe(chapters('one', 'two', 'three, mended', 'four'));
+    expect(read('src/server/worker.ts')).toBe(chapters('one', 'two', 'three, fixed', 'four'));
   });
 
   test('has the new version on record, so that a second run has nothing to do', () => {
@@ -273,7 +273,7 @@ describe('a copy whose owner has changed other places', () => {
 });
 
 describe('a copy whose owner has deleted what the template has changed', () => {
-  test('does not get it back, and is told so', () => {
+  test('does not get it back, and the command says so', () => {
     rmSync(join(copy, 'docs'), { recursive: true });
     commitAll();
     const { said, code } = upgrade();
@@ -298,7 +298,7 @@ describe('a copy whose owner has changed the same place', () => {
     expect(code).toBe(1);
     expect(said).toContain('UU src/server/worker.ts');
     expect(read('src/server/worker.ts')).toContain('<<<<<<< HEAD');
-    write(copy, { 'src/server/worker.ts': chapters('one', 'two', 'three of mine, mended', 'four') });
+    write(copy, { 'src/server/worker.ts': chapters('one', 'two', 'three of mine, fixed', 'four') });
     git(copy, 'add', 'src/server/worker.ts');
     git(copy, '-c', 'core.editor=true', 'cherry-pick', '--continue');
     expect(git(copy, 'log', '-1', '--format=%s')).toBe('Upgrade the template from v1.0.0 to v2.0.0');
@@ -377,7 +377,7 @@ describe('nothing is touched', () => {
     commitAll();
   }
 
-  test('where the address is not known; TEMPLATE tells it', () => {
+  test('where the address is not known; TEMPLATE names it', () => {
     setTemplate({ repository: '' });
     expect(upgrade()).toMatchObject({
       said: expect.stringContaining('TEMPLATE=<its address> npm run upgrade'),
