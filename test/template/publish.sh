@@ -81,7 +81,7 @@ push() { # [COMMIT]
 
   # `apply` leaves the root's README out, because every project has one of its own. So it travels as a page of docs.
   # `apply` also rewrites each file as text. So the README's picture stays behind, and no other binary file may travel.
-  sed -e '/](docs\/picture.png)/d' -e 's#](\([.A-Z]\)#](../\1#g' -e 's#](docs/#](#g' "$payload/README.md" >"$payload/docs/README.md"
+  sed -e '/](docs\/picture.png)/d' -e 's#](\([.[:alpha:]]\)#](../\1#g' -e 's#](../docs/#](#g' "$payload/README.md" >"$payload/docs/README.md"
   rm "$payload/README.md" "$payload/docs/picture.png"
   binary=$(find "$payload" -type f ! -empty ! -exec grep --quiet --binary-files=without-match '' {} \; -print)
   [ -z "$binary" ] || die "a binary file would be broken:"$'\n'"$binary"
