@@ -1,13 +1,13 @@
 import { afterEach, expect, test } from '@jest/globals';
 import { startApp } from '../support/app.ts';
 import { stopAll } from '../support/processes.ts';
-import { expectExact, startService } from '../support/trial/harness.ts';
+import { expectExact, rounds, startService } from '../support/trial/harness.ts';
 import { addRow } from '../support/trial/table.ts';
 import { delay } from '../support/wait.ts';
 
 const minute = 60_000;
 const limit = 5 * minute; // for a machine that is busy with other things
-const times = 6;
+const times = rounds(6);
 
 afterEach(stopAll, minute);
 

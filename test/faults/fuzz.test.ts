@@ -3,14 +3,14 @@ import * as fc from 'fast-check';
 import { readConfig, settings } from '../../src/server/config.ts';
 import { ConfigError } from '../../src/server/env.ts';
 import { childrenOf, stopAll } from '../support/processes.ts';
-import { startService, startServiceAtPort } from '../support/trial/harness.ts';
+import { rounds, startService, startServiceAtPort } from '../support/trial/harness.ts';
 import { addRow } from '../support/trial/table.ts';
 import { anyRequest } from './any-request.ts';
 import { sendAll } from './bytes.ts';
 
 const minute = 60_000;
-const requests = 4_000; // each way
-const configurations = 2_000;
+const requests = rounds(4_000); // each way
+const configurations = rounds(2_000);
 const atOnce = 200;
 /** Given to repeat a run: FAULTS_SEED=… npm test -- faults. */
 const seed = Number(process.env.FAULTS_SEED ?? Date.now() % 2 ** 31);

@@ -1,11 +1,11 @@
 import { afterEach, test } from '@jest/globals';
 import { cloneRepository, execute, prepareStack, removeAll } from '../containers/engine.ts';
 import { stopAll } from '../support/processes.ts';
-import { createTrial, expectExact } from '../support/trial/harness.ts';
+import { createTrial, expectExact, rounds } from '../support/trial/harness.ts';
 import { addRow } from '../support/trial/table.ts';
 
 const minute = 60_000;
-const times = 6;
+const times = rounds(6);
 
 afterEach(stopAll, minute);
 afterEach(removeAll, 2 * minute);

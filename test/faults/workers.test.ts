@@ -13,6 +13,7 @@ import {
   expectExact,
   expectInTime,
   pickOne,
+  rounds,
   startService,
   startServiceAtPort,
   waitForSuccessor,
@@ -33,7 +34,7 @@ test(
     const { app } = service;
     // Busy, but not more than two cores can bear with nginx and the clients on them: a start needs its share.
     const load = service.startLoad({ rate: 2_500 });
-    const kills = 50;
+    const kills = rounds(50);
     let slowest = 0;
     for (let kill = 1; kill <= kills; kill++) {
       const begin = performance.now();
@@ -43,7 +44,7 @@ test(
       expect(app.workers()).toHaveLength(2);
       await delay(begin + 1_000 - performance.now());
     }
-    while ((await load.look()).sent < 100_000) await delay(100);
+    while ((await load.look()).sent < rounds(100_000)) await delay(100);
     const report = await load.stop();
     const verdict = await service.judge();
     const restarts = countReplaced(app);
@@ -70,7 +71,7 @@ test(
     const service = await startService();
     const { app } = service;
     const load = service.startLoad({ rate: 1_000 });
-    const kills = 10;
+    const kills = rounds(10);
     let slowest = 0;
     for (let kill = 1; kill <= kills; kill++) {
       const before = app.workers();
@@ -102,7 +103,7 @@ test(
     const { app } = service;
     const [busy, pausing] = [50, 40];
     const load = service.startLoad({ busy, pausing, keepAlive: false });
-    const kills = 20;
+    const kills = rounds(20);
     let slowest = 0;
     let worst = 0;
     for (let kill = 1; kill <= kills; kill++) {
@@ -142,9 +143,9 @@ test(
 );
 
 test(
-  '3: no request is lost by twenty reloads, of one worker or four, behind nginx or at a port',
+  '3: no request is lost by reloads, of one worker or four, behind nginx or at a port',
   async () => {
-    const reloads = 20;
+    const reloads = rounds(20);
     let sent = 0;
     for (const workers of [1, 4]) {
       for (const start of [startService, startServiceAtPort]) {
@@ -156,12 +157,12 @@ test(
           app.kill('SIGHUP');
           await app.waitForLog(/^reloaded/, { nth });
         }
-        while ((await load.look()).sent < 25_000) await delay(100);
+        while ((await load.look()).sent < rounds(25_000)) await delay(100);
         const report = await load.stop();
         const verdict = await service.judge();
         addRow({
           row: `3 N=${workers} ${service.nginx ? 'nginx' : 'port'}`,
-          fault: 'SIGHUP × 20',
+          fault: `SIGHUP × ${reloads}`,
           load: report,
           restarts: reloads * workers,
           verdict,
@@ -171,7 +172,7 @@ test(
         await stopAll();
       }
     }
-    expect(sent).toBeGreaterThanOrEqual(100_000);
+    expect(sent).toBeGreaterThanOrEqual(rounds(100_000));
   },
   limit,
 );
@@ -191,7 +192,7 @@ test(
       nodeArguments: ['--require', join(__dirname, 'loop.cjs')],
     });
     const load = service.startLoad();
-    const loops = 4;
+    const loops = rounds(4);
     let slowest = 0;
     for (let loop = 1; loop <= loops; loop++) {
       await delay(500);
@@ -248,7 +249,7 @@ test(
     const { app } = service;
     const workers = app.workers();
     const load = service.startLoad();
-    const deploys = 3;
+    const deploys = rounds(3);
     for (let nth = 1; nth <= deploys; nth++) {
       code.break();
       app.kill('SIGHUP');

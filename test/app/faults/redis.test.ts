@@ -12,6 +12,7 @@ import {
   expectInTime,
   pickOne,
   residentMemory,
+  rounds,
   type Service,
   startService,
   waitForSuccessor,
@@ -39,7 +40,7 @@ test(
     const service = await startWithRedis();
     const { redis, data } = service;
     const load = service.startLoad();
-    const kills = 4;
+    const kills = rounds(4);
     for (let kill = 1; kill <= kills; kill++) {
       await delay(1_000);
       await redis.kill();
@@ -52,7 +53,7 @@ test(
     const verdict = await service.judge();
     addRow({
       row: '5 killed',
-      fault: 'Redis killed × 4, its file torn once',
+      fault: `Redis killed × ${kills}, its file torn once`,
       load: report,
       kills,
       restarts: kills,
@@ -70,7 +71,7 @@ test(
     const { redis } = service;
     const [busy, pausing] = [50, 40];
     const load = service.startLoad({ busy, pausing, comeAgain: true });
-    const freezes = 2;
+    const freezes = rounds(2);
     for (let freeze = 1; freeze <= freezes; freeze++) {
       await delay(1_000);
       redis.freeze();
@@ -83,7 +84,7 @@ test(
     const times = [{ what: 'nothing is pending for longer than', took: report.max, bar: 6_000 }];
     addRow({
       row: '5 frozen',
-      fault: 'Redis frozen for 3 s × 2',
+      fault: `Redis frozen for 3 s × ${freezes}`,
       load: report,
       verdict,
       times,
@@ -112,7 +113,7 @@ test(
     const service = await startWithRedis({ env: { WEB_CONCURRENCY: '3' } });
     const { redis, app } = service;
     const load = service.startLoad();
-    const kills = 10;
+    const kills = rounds(10);
     for (let kill = 1; kill <= kills; kill++) {
       const before = app.workers();
       const spared = pickOne(before);
@@ -124,12 +125,12 @@ test(
       await waitForSuccessor(app, before);
       await delay(500);
     }
-    while ((await load.look()).sent < 35_000) await delay(100);
+    while ((await load.look()).sent < rounds(35_000)) await delay(100);
     const report = await load.stop();
     const verdict = await service.judge();
     addRow({
       row: '6',
-      fault: 'Redis and two of three workers killed together × 10',
+      fault: `Redis and two of three workers killed together × ${kills}`,
       load: report,
       kills: 3 * kills,
       restarts: countReplaced(app),
