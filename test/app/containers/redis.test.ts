@@ -6,6 +6,7 @@ import {
   attempt,
   cloneRepository,
   docker,
+  execute,
   inspect,
   prepare,
   prepareStack,
@@ -38,6 +39,17 @@ scenario('the count survives down and up', async () => {
   await stack.compose(['down']);
   await stack.compose(['up', '--detach', '--wait', '--no-build']);
   expect(await visit()).toBe(before + 1);
+});
+
+scenario("the page's commands back it up and restore it while it serves", async () => {
+  const page = readFileSync('docs/production.md', 'utf8');
+  const [backup = '', restore = ''] = page.match(/^ {4}docker compose exec -T redis .*$/gm) ?? [];
+  const options = { cwd: stack.directory, env: stack.environment };
+  const before = (await visit()) as number;
+  await execute('sh', ['-c', backup], options);
+  await visit();
+  await execute('sh', ['-c', restore], options);
+  expect(await waitFor(() => visit(), 'an answer', 30_000)).toBe(before + 1);
 });
 
 scenario('a second clone counts for itself', async () => {
