@@ -1,10 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
 import { readLog } from '../support/app.ts';
 import { startBacking } from '../support/judgement.ts';
 import { expectFlawless, startLoad } from '../support/load.ts';
-import { startScript, stopAll } from '../support/processes.ts';
+import { atEnd, root, startProcess, startScript, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { copyRepository } from '../support/repository.ts';
 import { freePort, request } from '../support/requests.ts';
 import { waitFor } from '../support/wait.ts';
@@ -45,4 +46,18 @@ test('npm run dev: a saved file is answered by all workers, and no request fails
   save('third');
   await until(async () => `${await answers()}` === 'third', 'the correction to be answered');
   await expectFlawless({ port }, load);
+});
+
+test('a workspace that the dev container sees only a part of says what to do', async () => {
+  const { services } = parse(readFileSync('.devcontainer/docker-compose.yml', 'utf8'), { logLevel: 'error' });
+  const [shell, ...args] = services.app.command.map((word: string) => word.replaceAll('$$', '$'));
+  const link = startProcess(shell, args, { env: { ...process.env, WORKSPACE: '/missing' }, group: true });
+  atEnd(() => process.kill(-link.pid));
+  await waitFor(() => link.output().includes('Open the folder, not a link to it'), 'the sentence');
+
+  const worktree = temporaryDirectory();
+  writeFileSync(join(worktree, '.git'), 'gitdir: /missing\n');
+  const install = startProcess(join(root, '.devcontainer/install'), [], { cwd: worktree });
+  await install.exited; // in vain: there is nothing to install
+  expect(install.output()).toMatch(/This is a worktree.*git worktree repair --relative-paths/);
 });
