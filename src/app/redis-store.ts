@@ -4,8 +4,8 @@ import type { Log } from '../contract.ts';
 import type { Store } from './store.ts';
 
 /**
- * The key of the count. Ids are remembered in one hash for each deduplication window, under this name, a colon and the
- * window's index. A hash expires as a whole: far less work than a key for each id.
+ * The key of the count. Ids are remembered in one hash for each deduplication window: `{visits}:INDEX`. A hash expires as
+ * a whole: far less work than a key for each id. The braces put all keys into one slot of a cluster.
  */
 export const countKey = 'visits';
 
@@ -22,7 +22,7 @@ const backoff = (retries: number) => Math.min(initialBackoff * 2 ** Math.min(ret
 
 // Replies of a server that is not the one to write to, or not yet. After a fail-over the address leads to another
 // server, but connections that exist stay where they are. A script's reply may have other words in front.
-const wrongServer = /\b(READONLY|MASTERDOWN|LOADING|NOREPLICAS)\b/;
+const wrongServer = /\b(READONLY|MASTERDOWN|LOADING|NOREPLICAS|MOVED|CLUSTERDOWN)\b/;
 
 const idLength = 16; // bytes: 32 hexadecimal digits
 
@@ -38,7 +38,7 @@ const allocate = defineScript({
     if now > tonumber(ARGV[2]) then return {now} end
     local windowLength = tonumber(ARGV[1])
     local windowIndex = math.floor(now / windowLength)
-    local name = KEYS[1] .. ':'
+    local name = '{' .. KEYS[1] .. '}:'
     local current = name .. windowIndex
     if ARGV[3] == '' then
       redis.call('HMGET', current, '')
@@ -53,10 +53,13 @@ const allocate = defineScript({
     end
     local known = redis.call('HMGET', current, unpack(ids))
     local before = redis.call('HMGET', name .. windowIndex - 1, unpack(ids))
+    -- What versions before 0.2.0 remember, for an upgrade under load; goes with 0.3.0. pcall: a cluster refuses these keys.
+    local old = redis.pcall('HMGET', KEYS[1] .. ':' .. windowIndex, unpack(ids))
+    local older = redis.pcall('HMGET', KEYS[1] .. ':' .. windowIndex - 1, unpack(ids))
     local reply = {now, 0}
     local new = {}
     for i = 1, #ids do
-      local number = known[i] or before[i]
+      local number = known[i] or before[i] or old[i] or older[i]
       if number then
         reply[#reply + 1] = i
         reply[#reply + 1] = tonumber(number)

@@ -11,7 +11,7 @@ const log = { info() {}, warn() {}, error() {} } as unknown as Log;
 
 /** What the deployed user may do, but for what the client needs for itself and can do without. */
 const rights = readFileSync('src/app/redis.acl', 'utf8')
-  .replaceAll(/^.* # dashboard$|#.*$/gm, '') // what counts a visit needs nothing of the dashboard's
+  .replaceAll(/^.* # (dashboard|before .*)$|#.*$/gm, '') // what counts a visit needs nothing of these
   .split(/\s+/)
   .filter((rule) => rule && rule !== '+ping' && rule !== '+client|setinfo');
 

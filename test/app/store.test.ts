@@ -130,7 +130,7 @@ describe.each([
 });
 
 test('Redis forgets an id after the deduplication window, and never the count', async () => {
-  const window = async () => String((await redis.command('KEYS', `${countKey}:*`)) as string[]);
+  const window = async () => String((await redis.command('KEYS', `{${countKey}}:*`)) as string[]);
   // Not so late in a window that the next one begins meanwhile.
   const elapsed = async () =>
     (Number(((await redis.command('TIME')) as string[])[0]) * 1_000) % deduplicationWindow;
@@ -149,6 +149,33 @@ test('Redis forgets an id after the deduplication window, and never the count', 
   await redis.command('RENAME', earlier(1), earlier(2));
   expect(await allocate(store, [id])).toEqual([2]);
   expect(await redis.command('TTL', countKey)).toBe(-1);
+  await store.close();
+});
+
+test('an id that a version before 0.2.0 has counted keeps its number', async () => {
+  const [store] = (await openRedisStores(1)) as [Store];
+  const [id, next] = [newId(), newId()];
+  for (const windowsAgo of [0, 1]) {
+    await redis.command('FLUSHALL');
+    await allocate(store, [next]); // makes a hash, whose name has the index of the window
+    const [name = ''] = (await redis.command('KEYS', `{${countKey}}:*`)) as string[];
+    const old = `${countKey}:${Number(/\d+$/.exec(name)?.[0]) - windowsAgo}`;
+    const bytes = `redis.call('HSET', KEYS[1], (ARGV[1]:gsub('..', function(hex) return string.char(tonumber(hex, 16)) end)), 7)`;
+    await redis.command('EVAL', bytes, '1', old, id);
+    expect(await allocate(store, [id, newId()])).toEqual([7, 2]);
+  }
+  await store.close();
+});
+
+test('in a cluster one shard is enough: all keys are in the slot of the count', async () => {
+  const cluster = await startRedis({
+    args: ['--cluster-enabled', 'yes', '--cluster-require-full-coverage', 'no'],
+  });
+  await cluster.command('CLUSTER', 'ADDSLOTS', String(await cluster.command('CLUSTER', 'KEYSLOT', countKey)));
+  const store = openRedisStore(cluster.url, { log, deduplicationWindow });
+  const id = newId();
+  expect(await allocate(store, [id])).toEqual([1]);
+  expect(await allocate(store, [newId(), id])).toEqual([2, 1]);
   await store.close();
 });
 
