@@ -53,7 +53,7 @@ test('a workspace that the dev container sees only a part of says what to do', a
   const [shell, ...args] = services.app.command.map((word: string) => word.replaceAll('$$', '$'));
   const link = startProcess(shell, args, { env: { ...process.env, WORKSPACE: '/missing' }, group: true });
   atEnd(() => process.kill(-link.pid));
-  await waitFor(() => link.output().includes('Open the folder, not a link to it'), 'the sentence');
+  await waitFor(() => link.output().includes('Open no link to it'), 'the sentence');
 
   const worktree = temporaryDirectory();
   writeFileSync(join(worktree, '.git'), 'gitdir: /missing\n');
