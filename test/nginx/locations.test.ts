@@ -123,8 +123,8 @@ test('a location with headers of its own and what goes with them has all the oth
   expect(seen[0]?.headers).not.toHaveProperty('x-private');
 });
 
-test('the location for WebSockets in docs/your-service.md passes an upgrade on, and both directions after it', async () => {
-  const page = readFileSync(join(root, 'docs/your-service.md'), 'utf8');
+test('the location for WebSockets in docs/nginx.md passes an upgrade on, and both directions after it', async () => {
+  const page = readFileSync(join(root, 'docs/nginx.md'), 'utf8');
   const [rule = ''] = /^location = \/chat \{[\s\S]*?^\}/m.exec(page) ?? [];
   expect(rule).toContain('http://chat:3000;');
   expect(findDropped(rule)).toEqual([]);
