@@ -11,7 +11,9 @@ const pages = [
 
 /** What a page asks its reader to type, as it stands there. */
 function commandsOf(page: string): string[] {
-  const quoted = read(page).matchAll(/`(?:[A-Z_]+=\S+ )?((?:npm|npx|docker|gh|deploy\/(?:deploy|rollout))(?: [^`]*)?)`/g);
+  const quoted = read(page).matchAll(
+    /`(?:[A-Z_]+=\S+ )?((?:npm|npx|docker|gh|deploy\/(?:deploy|rollout))(?: [^`]*)?)`/g,
+  );
   return [...quoted].flatMap(([, command]) => (command ?? '').split(' && '));
 }
 
