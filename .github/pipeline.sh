@@ -129,7 +129,7 @@ sbom() { # ARCH, IMAGES, IMAGE: lists everything in the image of that architectu
 }
 
 verify() { # REFERENCE: this workflow of main has built it from this commit, on GitHub's own machines
-  [ "${UNSIGNED:-false}" != true ] || { echo "not signed here, so not verified: $1"; return; }
+  [ "${UNSIGNED:-false}" != true ] || { summary "- **not verified**, because nothing is signed here: \`$1\`"; return; }
   gh attestation verify "oci://$1" --repo "$REPOSITORY" --signer-workflow "$REPOSITORY/.github/workflows/pipeline.yml" \
     --source-ref refs/heads/main --source-digest "$COMMIT" --deny-self-hosted-runners ||
     die "$1 has no signature of this pipeline for $COMMIT"

@@ -12,7 +12,7 @@ export default async function requireCluster(): Promise<void> {
   const { CLUSTER_KUBECONFIG: kubeconfig, CLUSTER_CONTEXT: context } = process.env;
   if (!kubeconfig || !context) {
     throw new Error(
-      'the tests make and delete namespaces, so they must be told on which cluster: set CLUSTER_KUBECONFIG to a file ' +
+      'the tests make and delete namespaces, so the cluster must be named: set CLUSTER_KUBECONFIG to a file ' +
         'and CLUSTER_CONTEXT to the name of a context in it (docs/kubernetes.md)',
     );
   }

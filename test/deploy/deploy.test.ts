@@ -272,7 +272,7 @@ test.each<[string, string, () => void]>([
 const masterOf = (target: string) =>
   Number(execFileSync('pgrep', ['--full', `^ssh .*ControlMaster=yes .*${target}`], { encoding: 'utf8' }));
 
-test('a new image of nginx has a gap, of which the length is told', async () => {
+test('a new image of nginx has a gap, whose length is reported', async () => {
   const next = await publish('4.0.0', commit(), { nginx: 'ENV VERSION=4' });
   succeeded(await underLoad('new image of nginx', () => deploy(['4.0.0']), true));
   await expectRunning(next, { redis: current });

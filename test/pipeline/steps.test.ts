@@ -146,7 +146,7 @@ const digestIn = (IMAGES: string, image = 'app') =>
   (JSON.parse(IMAGES) as Record<string, string>)[image]?.split('@')[1];
 
 describe('the index', () => {
-  test('hands on the digest of what the candidates are, whoever moves its tag', async () => {
+  test('hands on the digest of what the candidates are, even if its tag is moved', async () => {
     const repository = makeRepository();
     const sha = repository.commit();
     const IMAGES = await repository.index(sha);
@@ -234,7 +234,7 @@ describe('what is published', () => {
     }
   });
 
-  test('is nothing where somebody has put the tag of the commit before', async () => {
+  test('is nothing if the tag of the commit is there already', async () => {
     const repository = makeRepository();
     const sha = repository.commit();
     await repository.build(repository.name, `sha-${sha}`, sha, 'planted');

@@ -50,7 +50,7 @@ async function expectRun(copy: Copy, args: string[], expected: Partial<Run>): Pr
   return run;
 }
 
-/** Every tag that anyone uses, with its digest. What lies among the candidates is nobody's. */
+/** Every tag that is used, with its digest: not those of the candidates. */
 async function contents() {
   const tags: Record<string, Record<string, string>> = {};
   for (const repository of await registry.repositories())
