@@ -6,7 +6,7 @@ import type { Worker } from 'node:cluster';
 import type { Durations, WorkerEvent } from '../contract.ts';
 import type { FromPrimary, FromWorker, StartReason } from './messages.ts';
 import { histogram, metric, type Sample } from './prometheus.ts';
-import { emptyCounts, type Snapshot } from './worker-metrics.ts';
+import { emptyCounts, readMemory, type Snapshot } from './worker-metrics.ts';
 
 /** How many events a new worker gets. */
 const maxEvents = 20;
@@ -60,7 +60,7 @@ export class InstanceMetrics {
       ...metric('app_workers', 'gauge', 'Workers that there are.', [[{}, this.#alive.size]]),
       ...metric('app_worker_starts_total', 'counter', 'Workers that began to listen, by reason.', starts),
       ...metric('process_resident_memory_bytes', 'gauge', 'Memory of the primary and of all workers.', [
-        [{ process: 'primary' }, process.memoryUsage.rss()],
+        [{ process: 'primary' }, readMemory()],
         [{ process: 'workers' }, memory],
       ]),
       ...metric('nodejs_eventloop_utilization', 'gauge', 'Busy share of time of the busiest worker.', [

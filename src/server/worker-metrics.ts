@@ -56,7 +56,7 @@ export class WorkerMetrics implements Metrics {
     this.#measured = performance.eventLoopUtilization();
     return {
       durations: Object.fromEntries([...this.#durations.keys()].map((name) => [name, this.read(name)])),
-      memory: process.memoryUsage.rss(),
+      memory: readMemory(),
       utilization: performance.eventLoopUtilization(this.#measured, before).utilization,
     };
   }
@@ -97,6 +97,18 @@ export class WorkerMetrics implements Metrics {
     series.set(key, found);
     return found;
   }
+}
+
+let lastMemory = 0;
+
+/** Bytes. It is read from a file of /proc, so without a free descriptor (EMFILE) it is the last one. */
+export function readMemory(): number {
+  try {
+    lastMemory = process.memoryUsage.rss();
+  } catch {
+    // a metric must not end the process
+  }
+  return lastMemory;
 }
 
 export const emptyCounts = (): number[] => Array(bounds.length + 1).fill(0);

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { bounds, WorkerMetrics } from '../../src/server/worker-metrics.ts';
@@ -7,7 +7,7 @@ import { sample } from '../support/judgement.ts';
 import { startNginx } from '../support/nginx.ts';
 import { stopAll, temporaryDirectory } from '../support/processes.ts';
 import { type Address, request } from '../support/requests.ts';
-import { waitFor } from '../support/wait.ts';
+import { delay, waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
@@ -147,4 +147,16 @@ test('promtool finds nothing wrong', async () => {
     encoding: 'utf8',
   });
   expect({ output: stdout + stderr, status }).toEqual({ output: '', status: 0 });
+});
+
+test('no process ends because it has no free descriptor for its metrics', async () => {
+  const app = await startApp({ env: { WEB_CONCURRENCY: '1', METRICS: 'open' } });
+  const [worker] = app.workers();
+  const limit = (pid = 0, files = 0) => execFileSync('prlimit', ['--pid', String(pid), `--nofile=${files}:`]);
+  limit(worker, 1); // what is open stays
+  await delay(2_500); // two heartbeats
+  limit(worker, 1_000);
+  limit(app.pid, 1);
+  await scrape(app.address);
+  expect(app.workers()).toEqual([worker]);
 });
