@@ -73,7 +73,8 @@ export const serverSettings = {
   workers: {
     name: 'WEB_CONCURRENCY',
     default: undefined,
-    meaning: 'workers; by default one per available core',
+    meaning:
+      'workers; by default one per available core, but no more than one per 128 MiB of the memory limit',
     parse: integer(1, 512),
   },
   /** Milliseconds. */
@@ -129,6 +130,14 @@ export type Config = Omit<Values<typeof settings>, 'port'> & { listen: Listen; w
  */
 export function readConfig(environment: Record<string, string | undefined>): Config {
   const values = readSettings(settings, environment);
-  const { port, listen = { port }, workers = availableParallelism(), ...config } = values;
+  const { port, listen = { port }, workers = chooseWorkers(), ...config } = values;
   return { ...config, listen, workers };
+}
+
+/** Bytes: a loaded worker takes some 110 MB (measured). */
+const memoryPerWorker = 128 * 2 ** 20;
+
+function chooseWorkers(): number {
+  const memory = process.constrainedMemory() || Number.POSITIVE_INFINITY; // without a limit 0 or undefined, by version
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(memory / memoryPerWorker)));
 }

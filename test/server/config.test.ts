@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { expect, test } from '@jest/globals';
+import { afterEach, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import { readConfig, settings } from '../../src/server/config.ts';
 import { ConfigError } from '../../src/server/env.ts';
@@ -15,6 +15,19 @@ test('an empty environment gives every default', () => {
     logLevel: 'info',
     reload: false,
   });
+});
+
+afterEach(() => jest.restoreAllMocks());
+
+test.each([
+  ['a limit of 128 MiB', 128 * 2 ** 20, 1],
+  ['a limit below', 2 ** 20, 1],
+  ['a limit of 2 GiB', 2 ** 31, Math.min(16, availableParallelism())],
+  ['no limit, as Node 20 says it', 0, availableParallelism()],
+])('with %s of memory there are by default no more workers than it bears', (_, limit, workers) => {
+  jest.spyOn(process, 'constrainedMemory').mockReturnValue(limit);
+  expect(readConfig({})).toMatchObject({ workers });
+  expect(readConfig({ WEB_CONCURRENCY: '40' })).toMatchObject({ workers: 40 });
 });
 
 test('an empty variable counts as absent', () => {
