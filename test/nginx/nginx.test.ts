@@ -195,6 +195,13 @@ describe('in front of a server that tells what reaches it', () => {
     ['a body of more than 16 k', '/', {}, 413, 'x'.repeat(16 * 1024 + 1)],
     ['a header of more than 8 k', '/', { 'X-Large': 'x'.repeat(8 * 1024) }, 400, undefined],
     ['an address of more than 8 k', `/${'x'.repeat(8 * 1024)}`, {}, 414, undefined],
+    [
+      'a head of more than 16 k',
+      '/',
+      Object.fromEntries(['X-A', 'X-B', 'X-C'].map((name) => [name, 'x'.repeat(6_000)])),
+      431,
+      undefined,
+    ],
   ])('%s is refused and never reaches the app', async (_, path, headers, status, body) => {
     const method = body ? 'POST' : 'GET';
     expect(await ask(path, headers, { method, body })).toMatchObject({ status });
