@@ -17,7 +17,9 @@ test('an empty environment gives every default', () => {
   });
 });
 
-afterEach(() => jest.restoreAllMocks());
+afterEach(() => {
+  jest.restoreAllMocks();
+});
 
 test.each([
   ['a limit of 128 MiB', 128 * 2 ** 20, 1],
