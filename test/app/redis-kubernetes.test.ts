@@ -27,7 +27,7 @@ describe('on Kubernetes', () => {
   });
 
   test('its memory holds what it keeps twice, as while it rewrites its file', () => {
-    const megabytes = Number(/--maxmemory (\d+)mb/.exec(read('deploy/redis-start'))?.[1]);
+    const megabytes = Number(/REDIS_MAXMEMORY:-(\d+)mb/.exec(read('deploy/redis-start'))?.[1]);
     expect(Number.parseInt(redis.resources.limits.memory, 10)).toBeGreaterThanOrEqual(2 * megabytes);
   });
 

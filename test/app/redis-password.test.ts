@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -210,4 +211,28 @@ test('an app without rules has no user, and Redis starts all the same', async ()
   const server = await start({ REDIS_PASSWORD: 'secret', REDIS_RULES: '/none' });
   expect(await canLogIn(server.url, 'app', 'secret')).toBe(false);
   expect(await server.admin('ping')).toBe('PONG\n');
+});
+
+test('when memory is short, visits are refused and no id is forgotten, until old ids expire', async () => {
+  const server = await start({ REDIS_PASSWORD: 'secret', REDIS_MAXMEMORY: '4mb' });
+  const store = openRedisStore(server.url, { password: 'secret', log, deduplicationWindow: 5_000 });
+  await waitFor(() => store.ready().then(() => true), 'the store to be ready');
+  const newIds = () => Array.from({ length: 1_000 }, () => randomBytes(16).toString('hex'));
+  const allocate = (ids: string[]) => store.allocate(ids, Date.now() + 2_000);
+  const batches: string[][] = [];
+  await expect(
+    (async () => {
+      for (;;) {
+        const ids = newIds();
+        await allocate(ids);
+        batches.push(ids);
+      }
+    })(),
+  ).rejects.toThrow(/OOM/);
+  await expect(store.ready()).rejects.toThrow(/OOM/);
+  expect(await server.admin('get', 'visits')).toBe(`${1_000 * batches.length}\n`);
+  expect(await server.admin('info', 'stats')).toMatch(/^evicted_keys:0\r?$/m);
+  const next = await waitFor(() => allocate(newIds()), 'memory', 20_000);
+  expect(next[0]).toBe(1_000 * batches.length + 1);
+  await store.close();
 });
