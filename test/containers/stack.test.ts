@@ -3,7 +3,7 @@ import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
 import { parse } from 'yaml';
-import { expectFlawless, type LoadReport, startLoad } from '../support/load.ts';
+import { type LoadReport, startLoad } from '../support/load.ts';
 import { type Answer, request } from '../support/requests.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import {
@@ -210,7 +210,7 @@ scenario(
       `FROM ${image}\nUSER root\nRUN mkdir -p /etc/nginx/app && echo '${rule}' >/etc/nginx/app/denied.conf\nUSER 101\n`,
     );
     await stack.compose(['up', '--detach', '--wait', '--no-build', '--no-deps', 'nginx'], { NGINX_IMAGE });
-    const load = startLoad(stack.address, 40, { pause: 100 });
+    const load = startLoad(stack.address, 40, { pause: 100, path: '/livez' });
     for (const end of [
       ['kill', '--signal', 'HUP', 'nginx'],
       ['kill', '--signal', 'HUP', 'nginx'],
@@ -218,7 +218,7 @@ scenario(
     ]) {
       const closed = askUntilClosed('/denied');
       await load.waitForAnswers(200);
-      if (end[0] === 'stop') await expectFlawless(stack.address, load);
+      if (end[0] === 'stop') await expectAllAnswered(load.stop);
       const done = stack.compose(end);
       expect(new Set((await closed).map(({ status }) => status))).toEqual(new Set([403]));
       await done;
