@@ -40,7 +40,6 @@ const runs: Record<string, [file: string, text: string]> = {
     "['push', ...staging.args]",
   ],
   'npm run doctor': ['test/template/life/doctor.test.ts', "'run', '--silent', 'doctor'"],
-  'npm run doctor -- --verbose': ['test/template/life/doctor.test.ts', "'doctor', '--', '--verbose'"],
   'npm run upgrade': ['test/template/life/upgrade.test.ts', "'run', '--silent', 'upgrade'"],
   'npm run upgrade v1.2.0': ['test/template/life/upgrade.test.ts', "upgrade(['v"],
   'npm test -- containers images': [steps, 'npm test -- containers ${ACT:+images'],
