@@ -59,5 +59,5 @@ test('a workspace that the dev container sees only a part of says what to do', a
   writeFileSync(join(worktree, '.git'), 'gitdir: /missing\n');
   const install = startProcess(join(root, '.devcontainer/install'), [], { cwd: worktree });
   await install.exited; // in vain: there is nothing to install
-  expect(install.output()).toMatch(/This is a worktree.*git worktree repair --relative-paths/);
+  expect(install.output()).toMatch(/This is a worktree.*npm run doctor/);
 });
