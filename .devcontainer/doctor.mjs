@@ -5,8 +5,8 @@
 
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { access, constants, rm, writeFile } from 'node:fs/promises';
+import { constants, existsSync, lstatSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { access, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { homedir, hostname } from 'node:os';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
