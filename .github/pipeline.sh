@@ -38,11 +38,8 @@ with_image() { # IMAGE REFERENCE OBJECT
 # Prints nothing if there is no such image. Any other failure ends the step: a registry that does not answer must not look
 # like one that is empty.
 inspect() { # FORMAT REFERENCE
-  local errors error
-  errors=$(mktemp)
-  if docker buildx imagetools inspect --format "$1" "$2" 2>"$errors"; then rm "$errors"; return; fi
-  error=$(<"$errors")
-  rm "$errors"
+  local error
+  { error=$(docker buildx imagetools inspect --format "$1" "$2" 2>&1 >&3); } 3>&1 && return
   case $error in
     *': not found' | *'manifest unknown'* | *'name unknown'*) ;;
     *) die "$2: $error" ;;

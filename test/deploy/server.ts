@@ -36,6 +36,7 @@ export async function startServer(): Promise<Server> {
       'StrictModes no', // the key lies in a folder for temporary files
       'UsePAM no',
       'PasswordAuthentication no',
+      'MaxSessions 2', // fewer than Compose has at once: the others need connections of their own
     ].join('\n'),
   );
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true }); // Debian makes it when it starts its own
