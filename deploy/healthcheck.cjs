@@ -20,8 +20,11 @@ const where = listen.includes('/')
 const start = readFileSync('/proc/1/stat', 'utf8').replace(/.*\) /s, '').split(' ')[19];
 const marker = join(tmpdir(), `ready-${start}`);
 
-// At a unix socket `/readyz` is private: the header is what nginx' private port sets.
-const path = existsSync(marker) ? '/livez' : '/readyz';
+// The primary process answers `/metrics`, so a worker that answers for a primary that hangs is not taken for a live
+// service. At a port there may be no `/metrics`.
+const alive = where.socketPath ? '/metrics' : '/livez';
+// At a unix socket `/readyz` and `/metrics` are private: the header is what nginx' private port sets.
+const path = existsSync(marker) ? alive : '/readyz';
 get({ ...where, path, headers: { 'X-Private': '1' } }, (answer) => {
   const [container] = (answer.headers['x-worker'] ?? '').split(':');
   console.log(`${answer.statusCode} from ${container}`);
