@@ -1,7 +1,7 @@
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
-import { cloneRepository, execute, prepare, removeAll, scenario } from './engine.ts';
+import { attempt, cloneRepository, execute, prepare, removeAll, scenario } from './engine.ts';
 
 const targets = ['development', 'nginx-development', 'app', 'nginx', 'redis', 'single'];
 
@@ -43,6 +43,15 @@ scenario('a change of the source rebuilds only what follows it', async () => {
     expect.stringMatching(/RUN npm run build$/),
     expect.stringMatching(/COPY --from=build /),
   ]);
+});
+
+scenario('packages come from the registry of NPMRC', async () => {
+  appendFileSync(join(directory, 'package.json'), '\n'); // never cached
+  const NPMRC = 'registry=http://127.0.0.1:1/\ncache=/tmp/empty\nfetch-retries=0\n';
+  const build = ['compose', 'build', '--progress', 'plain', 'app'];
+  expect(await attempt('docker', build, { cwd: directory, env: { NPMRC } })).toMatchObject({
+    output: expect.stringContaining('ECONNREFUSED 127.0.0.1:1'),
+  });
 });
 
 scenario('a change of the README, the tests or the dev container rebuilds nothing', async () => {
