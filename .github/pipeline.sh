@@ -125,18 +125,39 @@ sbom() { # ARCH, IMAGES, IMAGE: lists everything in the image of that architectu
   output "digest=$digest"
 }
 
+<<<<<<< HEAD
 verify() { # REFERENCE: this workflow of main has built it from this commit, on GitHub's own machines
   [ "${UNSIGNED:-false}" != true ] || { summary "- **not verified**, because nothing is signed here: \`$1\`"; return; }
+=======
+# REFERENCE: this workflow of main has built it from this commit, on GitHub's own machines. A private repository has no
+# signatures: there the commit's statuses have the digests that were tested. Only those who may push can write them.
+verify() {
+  case ${UNSIGNED:-false} in
+    true) summary "- ⚠ not verified, since there are no signatures here: \`$1\`"; return ;;
+    private)
+      gh api --paginate "repos/$REPOSITORY/commits/$COMMIT/statuses" --jq '.[] | "\(.context)@\(.description)"' |
+        grep --line-regexp --fixed-strings --quiet "$1" || die "$1 is not what the pipeline has tested for $COMMIT"
+      return ;;
+  esac
+>>>>>>> 71cff90 (Refuse unprotected environments; compare a private repository's images)
   gh attestation verify "oci://$1" --repo "$REPOSITORY" --signer-workflow "$REPOSITORY/.github/workflows/pipeline.yml" \
     --source-ref refs/heads/main --source-digest "$COMMIT" --deny-self-hosted-runners ||
     die "$1 has no signature of this pipeline for $COMMIT"
+}
+
+record() { # REFERENCES: what was tested, where `verify` reads it
+  local reference
+  for reference in $(jq --raw-output '.[]' <<<"$1"); do
+    gh api --silent "repos/$REPOSITORY/statuses/$COMMIT" --field state=success \
+      --field "context=${reference%@*}" --field "description=${reference#*@}"
+  done
 }
 
 publish() { # IMAGES: what `index` has pushed. All are checked and verified before the first tag is set
   local image reference existing newest tag=sha-$COMMIT tags references='{}'
   for image in $images; do
     reference=$(image_of "$image" "${IMAGES:?}")
-    verify "$reference"
+    [ "${UNSIGNED:-}" = private ] || verify "$reference"
     existing=$(digest_of "$(name "$image"):sha-$COMMIT")
     if [ -n "$existing" ] && [ "$existing" != "${reference#*@}" ]; then
       [ "${FIRST:-}" != true ] || die "$(name "$image"):sha-$COMMIT is there already, and this run has not built it"
@@ -151,6 +172,7 @@ publish() { # IMAGES: what `index` has pushed. All are checked and verified befo
     summary "\`edge\` stays at the newer $newest"
     tags=$tag
   fi
+  [ "${UNSIGNED:-}" != private ] || record "$references"
   tag_all "$tags" "$IMAGES"
   output "images=$references"
 }
@@ -266,12 +288,21 @@ require() { # JOB...: these have run, and no job is red
   [ -z "$red" ] || die "not green: $red"
 }
 
+guarded() { # the ENVIRONMENT: somebody has said who may use it. Otherwise each branch can read its secrets
+  local rules
+  case ${UNPROTECTED:-false},${UNSIGNED:-} in true,* | *,true) summary "- ⚠ who may use the environment \`$ENVIRONMENT\` is not checked"; return ;; esac
+  rules=$(gh api "repos/$REPOSITORY/environments/$ENVIRONMENT" --jq '[.protection_rules[]?, .deployment_branch_policy | values] | length') ||
+    die "GitHub does not say how the environment $ENVIRONMENT is protected"
+  [ "$rules" -gt 0 ] || die "the environment $ENVIRONMENT is not protected: Settings → Environments → $ENVIRONMENT, and restrict its branches and tags \
+or require reviewers (docs/pipeline.md). To go without, set the repository's variable UNPROTECTED to true"
+}
+
 close() { # the dev containers of this folder, also where a step before has failed
   docker ps --all --quiet --filter "label=devcontainer.local_folder=$PWD" | xargs -r docker rm --force --volumes
   docker compose down --volumes --remove-orphans --timeout 1
 }
 
-steps='chown_workspace login push test_images index subjects sbom publish wait_for_images release verified verdict close'
+steps='chown_workspace login push test_images index subjects sbom publish wait_for_images release verified guarded verdict close'
 case " $steps " in
   *" ${1:-} "*) "$@" ;;
   *) die "steps: $steps" ;;

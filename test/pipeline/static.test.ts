@@ -113,7 +113,8 @@ test('a job may do what is written here and no more, and each write has its reas
   expect(workflow.permissions).toEqual({});
   const readsCandidates = { ...contents, packages: 'read' };
   const writes = { ...contents, packages: 'write' };
-  const deploys = { ...contents, packages: 'read', attestations: 'read' };
+  const asks = { attestations: 'read', statuses: 'read', actions: 'read' };
+  const deploys = { ...readsCandidates, ...asks };
   expect(Object.fromEntries(jobs.map(([name, job]) => [name, job.permissions]))).toEqual({
     test: contents,
     lint: contents,
@@ -122,10 +123,10 @@ test('a job may do what is written here and no more, and each write has its reas
     image: readsCandidates,
     index: writes,
     attest: { ...readsCandidates, 'id-token': 'write', attestations: 'write' },
-    publish: { ...writes, attestations: 'read' },
+    publish: { ...writes, attestations: 'read', statuses: 'write' },
     gate: readsCandidates,
     staging: deploys,
-    release: { ...writes, attestations: 'read' },
+    release: { ...writes, ...asks },
     production: deploys,
     audit: contents,
     long: contents,
@@ -161,6 +162,7 @@ describe('a deployment', () => {
     expect(Object.keys(jobs)).toEqual(['deploy']);
     expect(deploy?.steps.map(({ uses, run }) => uses?.split('@')[0] ?? run)).toEqual([
       'actions/checkout',
+      '.github/pipeline.sh guarded',
       '.github/pipeline.sh login',
       'deploy/deploy',
     ]);
@@ -168,9 +170,10 @@ describe('a deployment', () => {
       expect(read(file)).not.toMatch(/\b(npm|npx|python3?|pip)\b/);
   });
 
-  test('may read images and signatures, and no more', () => {
+  test('may read images, signatures and how it is protected, and no more', () => {
     expect(permissions).toEqual({});
-    expect(deploy?.permissions).toEqual({ contents: 'read', packages: 'read', attestations: 'read' });
+    const names = ['contents', 'packages', 'attestations', 'statuses', 'actions'];
+    expect(deploy?.permissions).toEqual(Object.fromEntries(names.map((name) => [name, 'read'])));
     for (const name of deploying) expect(workflow.jobs[name]?.permissions).toEqual(deploy?.permissions);
   });
 

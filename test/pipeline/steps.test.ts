@@ -26,6 +26,16 @@ beforeAll(async () => {
     ['yes', 'exit 0'],
     ['no', 'echo "Error: verifying with issuer \\"sigstore.dev\\"" >&2; exit 1'],
     ['broken', 'kill -SEGV $$'],
+    // A private repository's statuses: what is written there is read again.
+    [
+      'private',
+      `case "$*" in
+        *--silent*) printf '%s@%s\\n' "\${7#context=}" "\${9#description=}" >>"$GH_ASKED.statuses" ;;
+        *) cat "$GH_ASKED.statuses" ;;
+      esac`,
+    ],
+    ['protected', 'echo 1'],
+    ['unprotected', 'echo 0'],
   ] as const) {
     const bin = join(folder, answer);
     mkdirSync(bin);
@@ -95,8 +105,8 @@ function makeRepository() {
     /** What `gh` was asked by a stand-in, a line each time. */
     asked: () => readFileSync(asked, 'utf8').split('\n').filter(Boolean),
     /** The environment of a job whose `gh` is a stand-in. */
-    gh: (answer: 'yes' | 'no' | 'broken') => ({
-      UNSIGNED: 'false',
+    gh: (answer: 'yes' | 'no' | 'broken' | 'private' | 'protected' | 'unprotected') => ({
+      UNSIGNED: answer === 'private' ? 'private' : 'false',
       PATH: `${join(folder, answer)}:${process.env.PATH}`,
     }),
     commit(): string {
@@ -144,6 +154,10 @@ const pushed = (outputs: Record<string, string>) => JSON.stringify(outputs);
 
 const digestIn = (IMAGES: string, image = 'app') =>
   (JSON.parse(IMAGES) as Record<string, string>)[image]?.split('@')[1];
+
+const order = ['redis', 'app', 'nginx'] as const;
+const verified = (repository: ReturnType<typeof makeRepository>, env: NodeJS.ProcessEnv) =>
+  repository.step('verified', env, ...order);
 
 describe('the index', () => {
   test('hands on the digest of what the candidates are, even if its tag is moved', async () => {
@@ -232,6 +246,21 @@ describe('what is published', () => {
         status: 1,
       });
     }
+  });
+
+  test('is recorded in a private repository, and nothing else is released or deployed there', async () => {
+    const repository = makeRepository();
+    const sha = repository.commit();
+    const gh = repository.gh('private');
+    expect(await repository.publish(sha, gh)).toMatchObject({ status: 0 });
+    expect(await repository.release('v1.0.0', sha, gh)).toMatchObject({ status: 0 });
+    expect(await verified(repository, { VERSION: '1.0.0', ...gh })).toMatchObject({ status: 0 });
+    // Somebody who may write packages, but not the repository, moves a tag.
+    await repository.build(repository.names.nginx, '1.0.0', sha, 'planted');
+    const refused = { status: 1, said: expect.stringContaining('is not what the pipeline has tested for') };
+    expect(await verified(repository, { VERSION: '1.0.0', ...gh })).toMatchObject(refused);
+    await repository.build(repository.names.app, `sha-${sha}`, sha, 'planted');
+    expect(await repository.release('v1.0.1', sha, gh)).toMatchObject(refused);
   });
 
   test('is nothing if the tag of the commit is there already', async () => {
@@ -444,10 +473,6 @@ describe('a release', () => {
 });
 
 describe('what is deployed', () => {
-  const order = ['redis', 'app', 'nginx'] as const;
-  const verified = (repository: ReturnType<typeof makeRepository>, env: NodeJS.ProcessEnv) =>
-    repository.step('verified', env, ...order);
-
   test('is what was published or released, under the names that everyone uses', async () => {
     const repository = makeRepository();
     const sha = repository.commit();
@@ -582,4 +607,28 @@ test("GitHub's token is never shown to another registry", async () => {
     GITHUB_ACTOR: 'someone',
   });
   expect({ status, said }).toEqual({ status: 0, said: '' });
+});
+
+describe('an environment', () => {
+  const guarded = (env: NodeJS.ProcessEnv) =>
+    makeRepository().step('guarded', { GITHUB_SHA: 'none', ENVIRONMENT: 'production', ...env });
+  const gh = (answer: Parameters<ReturnType<typeof makeRepository>['gh']>[0]) => makeRepository().gh(answer);
+
+  test('that has rules may be used', async () => {
+    expect(await guarded(gh('protected'))).toMatchObject({ status: 0, said: '' });
+  });
+
+  test('without rules is refused, with where they are set', async () => {
+    const { status, said } = await guarded(gh('unprotected'));
+    expect([status, said]).toEqual([1, expect.stringContaining('Settings → Environments → production')]);
+    expect(await guarded(gh('no'))).toMatchObject({ status: 1 });
+  });
+
+  test('is not asked about where its owner accepts that', async () => {
+    for (const env of [{ ...gh('unprotected'), UNPROTECTED: 'true' }, { UNSIGNED: 'true' }])
+      expect(await guarded(env)).toMatchObject({
+        status: 0,
+        said: expect.stringContaining('is not checked'),
+      });
+  });
 });

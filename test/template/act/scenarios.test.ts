@@ -199,7 +199,10 @@ describe('the true workflow, of an owner with capitals', () => {
     copy.git('tag', '--force', 'v1.2.3');
     const jobs = { gate: 'succeeded', release: 'failed', pipeline: 'failed' };
     copy.env.PATH = `${bin}:${process.env.PATH}`;
-    const run = await expectRun(copy, ['tag', 'v1.2.3', '--actor', 'someone'], { green: false, jobs });
+    const run = await expectRun(copy, ['tag', 'v1.2.3', '--actor', 'someone', '--var', 'UNPROTECTED=true'], {
+      green: false,
+      jobs,
+    });
     copy.env.PATH = process.env.PATH;
     rmSync(bin, { recursive: true });
     expect(run.log).toContain(`has no signature of this pipeline for ${sha}`);
