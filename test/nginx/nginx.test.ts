@@ -303,6 +303,23 @@ describe('in front of a server that tells what reaches it', () => {
     expect(headers['content-security-policy']).toMatch(/frame-ancestors \*$/);
   });
 
+  test('the dev container answers by its own names, not by one that a stranger has lead here', async () => {
+    const included = { app: join(root, '.devcontainer/hosts.conf') };
+    const nginx = await startNginx(upstream.address() as unknown as string, { included });
+    const hosts = [
+      'localhost:8080',
+      'app.localhost',
+      '127.0.0.1:8080',
+      '[::1]:8080',
+      'nginx',
+      'a-8080.app.github.dev',
+    ];
+    for (const Host of [...hosts, 'example.org', 'github.dev.example.org', '127.0.0.1.example.org']) {
+      const { status } = await request(nginx, '/file.txt', { headers: { Host } });
+      expect([Host, status]).toEqual([Host, hosts.includes(Host) ? 200 : 421]);
+    }
+  });
+
   test('a large answer is compressed, a small one is not', async () => {
     const large = JSON.stringify(upTo(1_000));
     handle = (req, res) => {
