@@ -1,7 +1,7 @@
 // The suites of `npm test -- SUITE`. Each has its tests in a folder of its name: in test, or below test/app.
 
 const services = { globalSetup: './test/support/requirements.ts' };
-const table = { globalTeardown: './test/support/trial/table.ts' };
+const table = { globalTeardown: './test/support/battery/table.ts' };
 
 /** @type {Record<string, { globalSetup?: string, globalTeardown?: string }>} What comes before and after their tests. */
 const suites = {

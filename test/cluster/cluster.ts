@@ -2,10 +2,10 @@
 import { writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { expect } from '@jest/globals';
+import { createTrial, type Trial } from '../support/battery/harness.ts';
+import { addRow } from '../support/battery/table.ts';
+import { expectExact, type Load, type Report } from '../support/load.ts';
 import { atEnd, root, temporaryDirectory } from '../support/processes.ts';
-import { createTrial, expectExact, type Trial } from '../support/trial/harness.ts';
-import type { Load, Report } from '../support/trial/load.ts';
-import { addRow } from '../support/trial/table.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import { createKubectl, type Result } from './kubectl.ts';
 

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { attempt, cloneRepository, type Result } from '../containers/engine.ts';
 import { createPublisher } from '../deploy/publisher.ts';
 import { startRegistry } from '../pipeline/registry.ts';
+import { addRow } from '../support/battery/table.ts';
 import { atEnd, stopAll, temporaryDirectory } from '../support/processes.ts';
-import { addRow } from '../support/trial/table.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import { type Cluster, startClients, startCluster } from './cluster.ts';
 

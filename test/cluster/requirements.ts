@@ -27,7 +27,7 @@ export default async function requireCluster(): Promise<void> {
         `${kubeconfig} said: ${error?.message ?? stderr.trim()}`,
     );
   }
-  process.env.TABLE = 'cluster'; // read by test/support/trial/table.ts
+  process.env.TABLE = 'cluster'; // read by test/support/battery/table.ts
   if (!process.env.CLUSTER_REGISTRY)
     process.stdout.write('CLUSTER_REGISTRY is not set: deployments to the cluster are skipped\n');
   if (await holdsPolicies()) process.env.CLUSTER_POLICIES = 'hold';

@@ -5,11 +5,11 @@ import { basename, join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
 import type { Exchange } from '../support/history.ts';
 import { judge, sample } from '../support/judgement.ts';
+import { ask as askFrom, now } from '../support/load.ts';
 import { freePort } from '../support/requests.ts';
 import { waitFor } from '../support/wait.ts';
 import {
   adoptProject,
-  ask as askFrom,
   atEnd,
   attempt,
   cloneRepository,
@@ -113,14 +113,14 @@ const history: Exchange[] = [];
 
 /** The app's sample request. */
 async function askSample(id = container, exchanges = history): Promise<Result> {
-  const begin = performance.now();
+  const begin = now();
   const headers = Object.entries(sample.headers).flatMap(([name, value]) => [
     '--header',
     `${name}: ${value}`,
   ]);
   const result = await ask(sample.path, headers, id);
   const outcome = result.code === 0 ? { status: 200, body: result.output } : { error: result.output };
-  exchanges.push({ begin, end: performance.now(), ...outcome });
+  exchanges.push({ begin, end: now(), ...outcome });
   return result;
 }
 

@@ -6,13 +6,12 @@ import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeAll, expect, test } from '@jest/globals';
-import type { Exchange, Verdict } from '../support/history.ts';
-import { judge, sample } from '../support/judgement.ts';
-import { type LoadReport, startLoad } from '../support/load.ts';
+import { beforeAll, test } from '@jest/globals';
+import { createTrial, type Trial } from '../support/battery/harness.ts';
+import type { Exchange } from '../support/history.ts';
 import { atEnd, stopAll as removeAll } from '../support/processes.ts';
 import { cloneWorkingTree } from '../support/repository.ts';
-import { type Address, type Answer, freePort, request } from '../support/requests.ts';
+import { freePort } from '../support/requests.ts';
 import { waitFor } from '../support/wait.ts';
 
 export { atEnd, removeAll };
@@ -162,14 +161,12 @@ export function adoptProject(name: string): void {
   });
 }
 
-export interface Stack {
+export interface Stack extends Omit<Trial, 'to'> {
   readonly directory: string;
   readonly name: string;
   readonly address: { port: number };
   /** Variables that are set in each call of Compose. */
   readonly environment: NodeJS.ProcessEnv;
-  /** Every request that was sent to it by ask() and startLoad(). */
-  readonly history: Exchange[];
   /** Runs a command of Compose in the copy, with more variables for this one call. */
   compose(args: string[], variables?: NodeJS.ProcessEnv): Promise<string>;
   /** Starts it and waits until it is healthy, with the images that are given, or else with those that it builds. */
@@ -180,26 +177,6 @@ export interface Stack {
   image(service: string): string;
   /** Runs a shell command in a service's container, as its user or another one. */
   shell(service: string, command: string, user?: string): Promise<Result>;
-  /** Sends the app's sample request; rejects if the answer is not 200. */
-  ask(): Promise<Answer>;
-  /** Sends the app's sample request a hundred times a second or less: the test is about faults, not about speed. */
-  startLoad(): () => Promise<LoadReport>;
-  /** Sends a last request, and has the app's own judge look at every answer so far. */
-  judge(): Promise<Verdict>;
-}
-
-/** The app's sample request. */
-export async function ask(to: Address, history: Exchange[] = []): Promise<Answer> {
-  const begin = performance.now();
-  const end = (outcome: Partial<Exchange>) => history.push({ begin, end: performance.now(), ...outcome });
-  const answer = await request(to, sample.path, { headers: sample.headers }).catch((error: Error) => {
-    end({ error: error.message });
-    throw error;
-  });
-  const { status, body } = answer;
-  end({ status, body });
-  if (status !== 200) throw new Error(`${status}: ${body}`);
-  return answer;
 }
 
 /** The longest time without an answer 200, in milliseconds. */
@@ -209,17 +186,11 @@ export function longestGap(history: Exchange[]): number {
   return Math.max(...times.slice(1).map((time, i) => time - (times[i] as number)));
 }
 
-/** Stops a load and expects that every request was answered by 200. */
-export async function expectAllAnswered(stop: () => Promise<LoadReport>): Promise<void> {
-  const { errors, statuses, history } = await stop();
-  expect({ errors, statuses }).toEqual({ errors: [], statuses: { 200: history.length } });
-}
-
 /** The Compose stack of a copy of the repository, not yet up. */
 export async function prepareStack(directory: string): Promise<Stack> {
   const port = await freePort();
   const environment: NodeJS.ProcessEnv = { PORT: String(port), ...given };
-  const history: Exchange[] = [];
+  const trial = createTrial({ port });
   const compose = (args: string[], variables: NodeJS.ProcessEnv = {}) =>
     execute('docker', ['compose', ...args], { cwd: directory, env: { ...environment, ...variables } });
   const { name } = JSON.parse(await compose(['config', '--format', 'json'])) as { name: string };
@@ -232,9 +203,9 @@ export async function prepareStack(directory: string): Promise<Stack> {
   return {
     directory,
     name,
+    ...trial,
     address: { port },
     environment,
-    history,
     compose,
     async up(variables) {
       // An image that is given and not there must be an error: it must not be built.
@@ -246,22 +217,8 @@ export async function prepareStack(directory: string): Promise<Stack> {
       const as = user === undefined ? [] : ['--user', user];
       return attempt('docker', ['exec', ...as, await container(service), 'sh', '-c', command]);
     },
-    ask: () => ask({ port }, history),
-    startLoad() {
-      const load = startLoad({ port }, 4, { keepAlive: false, pause: 40 });
-      let report: Promise<LoadReport> | undefined;
-      return () => {
-        report ??= load.stop().then((done) => {
-          history.push(...done.history);
-          return done;
-        });
-        return report;
-      };
-    },
-    async judge() {
-      await ask({ port }, history);
-      return judge(history);
-    },
+    // A hundred requests a second or less: the tests are about faults, not about speed.
+    startLoad: (options) => trial.startLoad({ busy: 4, keepAlive: false, pause: 40, pausing: 0, ...options }),
   };
 }
 

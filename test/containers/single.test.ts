@@ -1,8 +1,8 @@
 import { afterAll, expect } from '@jest/globals';
+import { ask } from '../support/load.ts';
 import { type Answer, freePort } from '../support/requests.ts';
 import { waitFor } from '../support/wait.ts';
 import {
-  ask,
   attempt,
   buildImage,
   cloneRepository,

@@ -3,7 +3,7 @@ import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, expect } from '@jest/globals';
 import { parse } from 'yaml';
-import { type LoadReport, startLoad } from '../support/load.ts';
+import { expectExact, type Load, startLightLoad } from '../support/load.ts';
 import { type Answer, request } from '../support/requests.ts';
 import { delay, waitFor } from '../support/wait.ts';
 import {
@@ -11,7 +11,6 @@ import {
   cloneRepository,
   deriveImage,
   docker,
-  expectAllAnswered,
   inspect,
   longestGap,
   prepare,
@@ -37,9 +36,9 @@ prepare(async () => {
 afterAll(removeAll, 120_000);
 
 /** Answers go on. The aim is a gap of two seconds, which is printed. A busy machine may need several times as long. */
-async function expectToGoOn(stop: () => Promise<LoadReport>, what: string): Promise<void> {
+async function expectToGoOn(load: Load, what: string): Promise<void> {
   await waitFor(() => stack.ask(), 'an answer', 60_000);
-  const gap = longestGap((await stop()).history);
+  const gap = longestGap((await load.stop()).history);
   process.stdout.write(`${what}: ${gap.toFixed(0)} ms without an answer\n`);
   expect((await stack.judge()).wrong).toEqual([]);
   expect(gap).toBeLessThan(30_000);
@@ -169,21 +168,21 @@ scenario("a health check asks its own container, never a proxy of Docker's clien
 
 for (const service of services) {
   scenario(`${service} is killed under load: answers go on, and are right`, async () => {
-    const stop = stack.startLoad();
+    const load = stack.startLoad();
     const container = await stack.container(service);
     const started = await inspect(container, '.State.StartedAt');
     // SIGKILL to every process. After `docker kill` the engine would not restart the container.
     await stack.shell(service, 'kill -9 -1');
-    await expectToGoOn(stop, `${service} killed`);
+    await expectToGoOn(load, `${service} killed`);
     await waitFor(async () => (await inspect(container, '.State.StartedAt')) !== started, 'its restart');
     await waitFor(() => stack.ask(), 'an answer', 60_000);
   });
 
   scenario(`${service} is made anew under load: answers go on, and are right`, async () => {
-    const stop = stack.startLoad();
+    const load = stack.startLoad();
     const container = await stack.container(service);
     await stack.compose(['up', '--detach', '--wait', '--no-build', '--no-deps', '--force-recreate', service]);
-    await expectToGoOn(stop, `${service} made anew`);
+    await expectToGoOn(load, `${service} made anew`);
     expect(await stack.container(service)).not.toBe(container);
   });
 }
@@ -210,7 +209,7 @@ scenario(
       `FROM ${image}\nUSER root\nRUN mkdir -p /etc/nginx/app && echo '${rule}' >/etc/nginx/app/denied.conf\nUSER 101\n`,
     );
     await stack.compose(['up', '--detach', '--wait', '--no-build', '--no-deps', 'nginx'], { NGINX_IMAGE });
-    const load = startLoad(stack.address, 40, { pause: 100, path: '/livez' });
+    const load = startLightLoad(stack.address, 40, { pause: 100, request: { path: '/livez', headers: {} } });
     for (const end of [
       ['kill', '--signal', 'HUP', 'nginx'],
       ['kill', '--signal', 'HUP', 'nginx'],
@@ -218,7 +217,7 @@ scenario(
     ]) {
       const closed = askUntilClosed('/denied');
       await load.waitForAnswers(200);
-      if (end[0] === 'stop') await expectAllAnswered(load.stop);
+      if (end[0] === 'stop') expectExact(await load.stop(), { wrong: [], unacknowledged: 0 });
       const done = stack.compose(end);
       expect(new Set((await closed).map(({ status }) => status))).toEqual(new Set([403]));
       await done;
@@ -237,14 +236,13 @@ const rollout = (image: string, variables?: NodeJS.ProcessEnv) =>
 
 scenario('a new image of the app goes live without a failed request, twice', async () => {
   const image = await inspect(await stack.container('app'), '.Config.Image');
-  const stop = stack.startLoad();
+  const load = stack.startLoad();
   for (const version of ['2', '3']) {
     const next = await deriveImage(`version-${version}`, `FROM ${image}\nLABEL version=${version}\n`);
     expect(await rollout(next)).toMatchObject({ code: 0 });
     expect(await inspect(await stack.container('app'), '.Config.Image')).toBe(next);
   }
-  await expectAllAnswered(stop);
-  expect((await stack.judge()).wrong).toEqual([]);
+  expectExact(await load.stop(), await stack.judge());
 });
 
 scenario(
@@ -300,12 +298,12 @@ scenario('an image that does not start is not rolled out, and costs no request',
   const image = await inspect(await stack.container('app'), '.Config.Image');
   const broken = await deriveImage('silent', `FROM ${image}\nCMD ["sleep", "600"]\n`);
   const container = await stack.container('app');
-  const stop = stack.startLoad();
+  const load = stack.startLoad();
   expect(await rollout(broken, { TIMEOUT: '6' })).toMatchObject({
     code: 1,
     output: expect.stringContaining('back to the old one'),
   });
-  await expectAllAnswered(stop);
+  expectExact(await load.stop(), await stack.judge());
   expect(await stack.container('app')).toBe(container);
 });
 

@@ -16,11 +16,11 @@ import {
   removeAll,
 } from '../containers/engine.ts';
 import { type Registry, startRegistry } from '../pipeline/registry.ts';
+import { createTrial, type Trial } from '../support/battery/harness.ts';
+import { addRow } from '../support/battery/table.ts';
+import { now } from '../support/load.ts';
 import { atEnd, temporaryDirectory } from '../support/processes.ts';
 import { freePort } from '../support/requests.ts';
-import { createTrial, type Trial } from '../support/trial/harness.ts';
-import { now } from '../support/trial/load.ts';
-import { addRow } from '../support/trial/table.ts';
 import { waitFor } from '../support/wait.ts';
 import { createPublisher } from './publisher.ts';
 import { type Server, startServer } from './server.ts';

@@ -5,5 +5,5 @@ import { provide } from '../support/requirements.ts';
 export default function requireServer(): void {
   requireEngine();
   provide({ sshd: 'openssh-server', flock: 'util-linux', jq: 'jq' });
-  process.env.TABLE = 'deploy'; // read by test/support/trial/table.ts
+  process.env.TABLE = 'deploy'; // read by test/support/battery/table.ts
 }

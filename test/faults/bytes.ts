@@ -1,9 +1,9 @@
 /** Bytes that may be no HTTP at all, sent as they are, and what a service says to them. */
 import { connect } from 'node:net';
+import type { Trial } from '../support/battery/harness.ts';
 import type { Exchange } from '../support/history.ts';
+import { now } from '../support/load.ts';
 import type { Address } from '../support/requests.ts';
-import type { Trial } from '../support/trial/harness.ts';
-import { now } from '../support/trial/load.ts';
 
 interface Reaction {
   /** Of every answer, in their order; `none`: the connection was closed, or nothing came. */
@@ -16,7 +16,7 @@ const silence = 1_000; // milliseconds after which nothing more is expected
 
 /** Sends all of these, so many at a time, and reports to the trial what they may have done. */
 export async function sendAll(trial: Trial, inputs: string[], atOnce: number) {
-  const form = await trial.form();
+  const form = String((await trial.ask()).headers['content-type']);
   const statuses = countStatuses();
   let unknown = 0;
   for (let at = 0; at < inputs.length; at += atOnce) {

@@ -1,8 +1,9 @@
 import { afterEach, expect, test } from '@jest/globals';
 import { startApp } from '../support/app.ts';
+import { rounds, startService } from '../support/battery/harness.ts';
+import { addRow } from '../support/battery/table.ts';
+import { expectExact } from '../support/load.ts';
 import { stopAll } from '../support/processes.ts';
-import { expectExact, rounds, startService } from '../support/trial/harness.ts';
-import { addRow } from '../support/trial/table.ts';
 import { delay } from '../support/wait.ts';
 
 const minute = 60_000;

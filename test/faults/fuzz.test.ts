@@ -2,9 +2,9 @@ import { afterEach, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import { readConfig, settings } from '../../src/server/config.ts';
 import { ConfigError } from '../../src/server/env.ts';
+import { rounds, startService, startServiceAtPort } from '../support/battery/harness.ts';
+import { addRow } from '../support/battery/table.ts';
 import { childrenOf, stopAll } from '../support/processes.ts';
-import { rounds, startService, startServiceAtPort } from '../support/trial/harness.ts';
-import { addRow } from '../support/trial/table.ts';
 import { anyRequest } from './any-request.ts';
 import { sendAll } from './bytes.ts';
 

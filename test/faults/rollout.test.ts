@@ -1,8 +1,9 @@
 import { afterEach, test } from '@jest/globals';
 import { cloneRepository, execute, prepareStack, removeAll } from '../containers/engine.ts';
+import { createTrial, rounds } from '../support/battery/harness.ts';
+import { addRow } from '../support/battery/table.ts';
+import { expectExact } from '../support/load.ts';
 import { stopAll } from '../support/processes.ts';
-import { createTrial, expectExact, rounds } from '../support/trial/harness.ts';
-import { addRow } from '../support/trial/table.ts';
 
 const minute = 60_000;
 const times = rounds(6);

@@ -1,7 +1,8 @@
 import { afterEach, expect, test } from '@jest/globals';
+import { residentMemory, startService } from '../support/battery/harness.ts';
+import { addRow } from '../support/battery/table.ts';
+import { expectExact } from '../support/load.ts';
 import { stopAll } from '../support/processes.ts';
-import { expectExact, residentMemory, startService } from '../support/trial/harness.ts';
-import { addRow } from '../support/trial/table.ts';
 import { delay } from '../support/wait.ts';
 
 const minute = 60_000;

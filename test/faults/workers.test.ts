@@ -3,23 +3,22 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { type App, spawnApp, startApp } from '../support/app.ts';
-import { sample } from '../support/judgement.ts';
-import { isRunning, killIfRunning, stopAll, temporaryDirectory } from '../support/processes.ts';
-import { copyRepository } from '../support/repository.ts';
-import { request } from '../support/requests.ts';
-import { copyWithTestService } from '../support/service.ts';
 import {
   countReplaced,
-  expectExact,
   expectInTime,
   pickOne,
   rounds,
   startService,
   startServiceAtPort,
   waitForSuccessor,
-} from '../support/trial/harness.ts';
-import { countFailed } from '../support/trial/load.ts';
-import { addRow } from '../support/trial/table.ts';
+} from '../support/battery/harness.ts';
+import { addRow } from '../support/battery/table.ts';
+import { sample } from '../support/judgement.ts';
+import { countFailed, expectExact } from '../support/load.ts';
+import { isRunning, killIfRunning, stopAll, temporaryDirectory } from '../support/processes.ts';
+import { copyRepository } from '../support/repository.ts';
+import { request } from '../support/requests.ts';
+import { copyWithTestService } from '../support/test-service.ts';
 import { delay, waitFor } from '../support/wait.ts';
 
 const minute = 60_000;

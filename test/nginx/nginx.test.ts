@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import Koa from 'koa';
 import { serveFiles } from '../../src/server/static-files.ts';
 import { startApp } from '../support/app.ts';
-import { expectFlawless, startLoad } from '../support/load.ts';
+import { expectFlawless, startLightLoad } from '../support/load.ts';
 import {
   checkNginx,
   type Nginx,
@@ -20,7 +20,7 @@ import {
 } from '../support/nginx.ts';
 import { atEnd, root, startProcess, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { type Address, freePort, request, workerOf } from '../support/requests.ts';
-import { copyWithTestService } from '../support/service.ts';
+import { copyWithTestService } from '../support/test-service.ts';
 import { delay, waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
@@ -495,7 +495,7 @@ describe('in front of the app', () => {
     const socketPath = join(temporaryDirectory(), 'app.sock');
     const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2' }, backed: true });
     const nginx = await startNginx(socketPath);
-    const load = startLoad(nginx, 16);
+    const load = startLightLoad(nginx, 16);
     for (let i = 0; i < 2; i++) {
       await load.waitForAnswers(80);
       const before = app.workers();

@@ -4,7 +4,7 @@ import { afterEach, expect, test } from '@jest/globals';
 import { parse } from 'yaml';
 import { readLog } from '../support/app.ts';
 import { startBacking } from '../support/judgement.ts';
-import { expectFlawless, startLoad } from '../support/load.ts';
+import { expectFlawless, startLightLoad } from '../support/load.ts';
 import { atEnd, root, startProcess, startScript, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { copyRepository } from '../support/repository.ts';
 import { freePort, request } from '../support/requests.ts';
@@ -27,7 +27,7 @@ test('npm run dev: a saved file is answered by all workers, and no request fails
       throw new Error(script.output(), { cause: error });
     });
   await until(() => logged(/^serving/)[0], 'the app to serve');
-  const load = startLoad({ port }, 2, { pause: 20 });
+  const load = startLightLoad({ port }, 2, { pause: 20 });
   const answers = async () => {
     const list = await Promise.all(Array.from({ length: 20 }, () => request({ port }, '/livez')));
     return [...new Set(list.map(({ body }) => body))];

@@ -13,7 +13,7 @@ import {
   temporaryDirectory,
 } from '../support/processes.ts';
 import { freePort, request, workerOf } from '../support/requests.ts';
-import { copyWithTestService } from '../support/service.ts';
+import { copyWithTestService } from '../support/test-service.ts';
 import { waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);

@@ -4,7 +4,7 @@ import { readConfig } from '../../src/server/config.ts';
 import { startApp } from '../support/app.ts';
 import { stopAll } from '../support/processes.ts';
 import { freePort, request } from '../support/requests.ts';
-import { copyWithTestService } from '../support/service.ts';
+import { copyWithTestService } from '../support/test-service.ts';
 
 afterEach(stopAll);
 

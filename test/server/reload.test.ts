@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, expect, test } from '@jest/globals';
 import { spawnApp, startApp } from '../support/app.ts';
-import { expectFlawless, startLoad } from '../support/load.ts';
+import { expectFlawless, startLightLoad } from '../support/load.ts';
 import { isRunning, root, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { copyRepository } from '../support/repository.ts';
 import { request } from '../support/requests.ts';
@@ -25,7 +25,7 @@ test.each([
     env: { WEB_CONCURRENCY: String(workers), LISTEN: listen() },
     backed: true,
   });
-  const load = startLoad(app.address, 8, { keepAlive });
+  const load = startLightLoad(app.address, 8, { keepAlive });
   for (const nth of [1, 2]) {
     await load.waitForAnswers(50);
     const before = app.workers();
@@ -82,7 +82,7 @@ test('new code that dies at its start aborts the reload, and the old workers go 
   const entry = join(copy, 'dist/main.js');
   const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, entry, backed: true });
   const before = app.workers();
-  const load = startLoad(app.address, 4);
+  const load = startLightLoad(app.address, 4);
   for (const [i, code] of ["throw new Error('of no use');", 'this is no code'].entries()) {
     writeFileSync(file, code);
     app.kill('SIGHUP');
@@ -105,7 +105,7 @@ test('a worker that has served MAX_REQUESTS is replaced, successor first: no req
     backed: true,
   });
   const before = app.workers();
-  const load = startLoad(app.address, 8);
+  const load = startLightLoad(app.address, 8);
   await app.waitForLog(/has served its number of requests/, { nth: 3 });
   await waitFor(() => !same(before, app.workers()), 'the first workers to end');
   await expectFlawless(app.address, load);

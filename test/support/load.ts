@@ -1,107 +1,130 @@
 /** Requests on many connections while something happens to the service, and what became of each. */
-import { Agent } from 'node:http';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { expect } from '@jest/globals';
+import { transformFileSync } from '@swc/core';
+import {
+  type Counts,
+  type LoadOptions,
+  type Message,
+  now,
+  type PackedHistory,
+  type Report,
+} from './clients.ts';
 import type { Exchange, Verdict } from './history.ts';
 import { judge, sample } from './judgement.ts';
 import { atEnd } from './processes.ts';
-import { type Address, request } from './requests.ts';
-import { delay, waitFor } from './wait.ts';
+import { type Address, type Answer, request } from './requests.ts';
+import { waitFor } from './wait.ts';
 
-export interface LoadReport {
-  /** How many answers had which status. */
-  statuses: Record<number, number>;
-  /** Why requests got no answer. */
-  errors: Error[];
-  /** Every request that has ended, in the order of their ends. */
-  history: Exchange[];
-  /** The longest time that a request took, in milliseconds. */
-  slowest: number;
-}
+export { type LoadOptions, now, type Report };
 
 export interface Load {
-  /** What there is so far. */
-  readonly report: LoadReport;
+  look(): Promise<Counts>;
   /** Waits until so many requests more were answered by 200. */
   waitForAnswers(more: number): Promise<void>;
-  /** Begins no more requests and lets those in flight finish. */
-  stop(): Promise<LoadReport>;
+  /** Sends no more requests, and reports when the last one has ended. */
+  stop(): Promise<Report>;
+  /** Resolves when the load has ended: by stop(), or by its number of requests. */
+  ended: Promise<Report>;
 }
 
-/**
- * Sends the app's sample request on so many connections, until it is stopped. The pause between an answer and the next
- * request, 25 ms by default, leaves some of the machine to what is tested. `path`: asks for this one instead.
- */
-export function startLoad(
-  to: Address,
-  connections: number,
-  { keepAlive = true, pause = 25, path }: { keepAlive?: boolean; pause?: number; path?: string } = {},
-): Load {
-  const report: LoadReport = { statuses: {}, errors: [], history: [], slowest: 0 };
-  const agent = new Agent({ keepAlive, maxSockets: connections });
-  let running = true;
-  const clients = Array.from({ length: connections }, async () => {
-    while (running) {
-      const exchange = await ask(to, report, { agent, path });
-      if (exchange.error !== undefined) await delay(10);
-      if (pause > 0) await delay(pause);
-    }
+/** Starts clients that send the app's sample request, or another one. stopAll() ends them without a report. */
+export function startLoad({ to, ...options }: Omit<LoadOptions, 'request'> & Partial<LoadOptions>): Load {
+  // Node.js 20 runs no TypeScript.
+  const { code } = transformFileSync(join(__dirname, 'clients.ts'), {
+    jsc: { target: 'es2023', parser: { syntax: 'typescript' } },
+    module: { type: 'commonjs' },
   });
-  const stop = async () => {
-    running = false;
-    await Promise.all(clients);
-    agent.destroy();
-    return report;
+  const worker = new Worker(code, { eval: true, workerData: { to: plain(to), request: sample, ...options } });
+  atEnd(() => worker.terminate());
+  const looks: ((counts: Counts) => void)[] = [];
+  const ended = new Promise<Report>((resolve, reject) => {
+    worker.on('message', (message: Message) => {
+      if ('counts' in message) looks.shift()?.(message.counts);
+      else resolve({ ...message.report, history: unpack(message.packed) });
+    });
+    worker.on('error', reject);
+  });
+  const look = () => {
+    const seen = new Promise<Counts>((resolve) => looks.push(resolve));
+    worker.postMessage('look');
+    return Promise.race([ended, seen]);
   };
-  atEnd(stop);
   return {
-    report,
+    look,
     async waitForAnswers(more) {
-      const answered = () => report.statuses[200] ?? 0;
-      const enough = answered() + more;
-      await waitFor(() => answered() >= enough, `${more} answers`);
+      const enough = (await look()).ok + more;
+      await waitFor(async () => (await look()).ok >= enough, `${more} answers`);
     },
-    stop,
+    stop() {
+      worker.postMessage('stop');
+      return ended;
+    },
+    ended,
   };
 }
 
-/** One request of the load; it is added to the report. */
-async function ask(
+/** The address alone of what may have methods, too: they cannot be handed to a thread. */
+const plain = (to: Address): Address =>
+  'port' in to ? { port: to.port, ...(to.host && { host: to.host }) } : { socketPath: to.socketPath };
+
+/** A load that leaves some of the machine to what is tested. */
+export const startLightLoad = (to: Address, busy: number, options: Partial<LoadOptions> = {}): Load =>
+  startLoad({ to, busy, pause: 25, ...options });
+
+function unpack({ begins, ends, statuses, texts, distinctTexts }: PackedHistory): Exchange[] {
+  return Array.from(begins, (begin, i) => {
+    const end = ends[i] as number;
+    const text = distinctTexts[texts[i] as number] as string;
+    return statuses[i] === 0
+      ? { begin, end, error: text }
+      : { begin, end, status: statuses[i] as number, body: text };
+  });
+}
+
+export function countFailed({ failed }: Counts): number {
+  return Object.values(failed).reduce((sum, count) => sum + count, 0);
+}
+
+/** One request as the load sends them, which is added to a history. Rejects if the answer is not 200. */
+export async function ask(
   to: Address,
-  report: LoadReport,
-  { agent, path = sample.path }: { agent?: Agent; path?: string | undefined } = {},
-): Promise<Exchange> {
-  const exchange: Exchange = { begin: performance.now(), end: 0 };
-  try {
-    const options = { headers: sample.headers, ...(agent && { agent }) };
-    const { status, body } = await request(to, path, options);
-    Object.assign(exchange, { status, body });
-    report.statuses[status] = (report.statuses[status] ?? 0) + 1;
-  } catch (error) {
-    exchange.error = (error as Error).message;
-    report.errors.push(error as Error);
-  }
-  exchange.end = performance.now();
-  report.history.push(exchange);
-  report.slowest = Math.max(report.slowest, exchange.end - exchange.begin);
-  return exchange;
+  history: Exchange[] = [],
+  headers: Record<string, string> = sample.headers,
+): Promise<Answer> {
+  const begin = now();
+  const add = (outcome: Partial<Exchange>) => history.push({ begin, end: now(), ...outcome });
+  const answer = await request(to, sample.path, { headers }).catch((error: Error) => {
+    add({ error: error.message });
+    throw error;
+  });
+  const { status, body } = answer;
+  add({ status, body });
+  if (status !== 200) throw new Error(`${status}: ${body}`);
+  return answer;
 }
 
 /** Asks once more, after the load has ended, and has the app's own judge look at every answer. */
-export async function judgeLoad(to: Address, report: LoadReport): Promise<Verdict> {
-  const { error } = await ask(to, report);
-  if (error !== undefined) throw new Error(`no answer after the load: ${error}`);
-  return judge(report.history);
+export async function judgeLoad(to: Address, history: Exchange[]): Promise<Verdict> {
+  await ask(to, history);
+  return judge(history);
 }
 
-/** Stops a load and expects that every request was answered by 200, and rightly. */
-export async function expectFlawless(to: Address, load: Load): Promise<void> {
-  const report = await load.stop();
-  const verdict = await judgeLoad(to, report);
-  const { errors, statuses, history } = report;
-  expect({ errors, statuses, ...verdict }).toEqual({
-    errors: [],
-    statuses: { 200: history.length },
+/** Every request was answered with 200, and rightly. */
+export function expectExact({ sent, ok, refused, failed }: Report, verdict: Verdict): void {
+  expect({ ok, refused, failed, ...verdict }).toEqual({
+    ok: sent,
+    refused: 0,
+    failed: {},
     wrong: [],
     unacknowledged: 0,
   });
+}
+
+/** Stops a load and expects that every request was answered by 200, and rightly; resolves to how many were sent. */
+export async function expectFlawless(to: Address, load: Load): Promise<number> {
+  const report = await load.stop();
+  expectExact(report, await judgeLoad(to, report.history));
+  return report.history.length;
 }

@@ -1,11 +1,11 @@
 /** What the counter promises when Redis' pod fails on a cluster: rows of the table of test/cluster. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Cluster, startClients, startCluster, tryStuckRollout } from '../../cluster/cluster.ts';
+import { expectInTime } from '../../support/battery/harness.ts';
+import { addRow } from '../../support/battery/table.ts';
+import { now } from '../../support/load.ts';
 import { stopAll } from '../../support/processes.ts';
 import { request } from '../../support/requests.ts';
-import { expectInTime } from '../../support/trial/harness.ts';
-import { now } from '../../support/trial/load.ts';
-import { addRow } from '../../support/trial/table.ts';
 import { delay, waitFor } from '../../support/wait.ts';
 import { visit } from '../visit.ts';
 

@@ -3,12 +3,8 @@ import { appendFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import type { AppOptions } from '../../support/app.ts';
-import { atEnd, killIfRunning, stopAll, temporaryDirectory } from '../../support/processes.ts';
-import { type Redis, startRedis } from '../../support/redis.ts';
-import { request } from '../../support/requests.ts';
 import {
   countReplaced,
-  expectExact,
   expectInTime,
   pickOne,
   residentMemory,
@@ -16,8 +12,12 @@ import {
   type Service,
   startService,
   waitForSuccessor,
-} from '../../support/trial/harness.ts';
-import { addRow } from '../../support/trial/table.ts';
+} from '../../support/battery/harness.ts';
+import { addRow } from '../../support/battery/table.ts';
+import { expectExact } from '../../support/load.ts';
+import { atEnd, killIfRunning, stopAll, temporaryDirectory } from '../../support/processes.ts';
+import { type Redis, startRedis } from '../../support/redis.ts';
+import { request } from '../../support/requests.ts';
 import { delay, waitFor } from '../../support/wait.ts';
 import { openLink } from './link.ts';
 

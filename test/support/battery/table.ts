@@ -4,7 +4,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Verdict } from '../history.ts';
-import { countFailed, type Report } from './load.ts';
+import { countFailed, type Report } from '../load.ts';
 
 export interface Row {
   /** As in '3 N=1 socket': a number, by which rows are ordered, and a variant. */

@@ -1,11 +1,11 @@
-/** The compiled server with a service of the tests' own (folder service) in place of the app. */
+/** The compiled server with a service of the tests' own (folder test-service) in place of the app. */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { transformFileSync } from '@swc/core';
 import { root } from './processes.ts';
 import { copyRepository } from './repository.ts';
 
-const folder = join(root, 'test/support/service');
+const folder = join(root, 'test/support/test-service');
 
 /** A copy of the repository's compiled code that a test may change; its entry is dist/main.js. */
 export function copyWithTestService(): string {

@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { expect } from '@jest/globals';
 import { type App, type AppOptions, startApp } from '../app.ts';
 import type { Exchange, Verdict } from '../history.ts';
-import { judge, sample, startBacking } from '../judgement.ts';
+import { startBacking } from '../judgement.ts';
+import { ask, judgeLoad, type Load, type LoadOptions, startLoad } from '../load.ts';
 import { type Nginx, startNginx } from '../nginx.ts';
-import { atEnd, temporaryDirectory } from '../processes.ts';
-import { type Address, request, workerOf } from '../requests.ts';
+import { temporaryDirectory } from '../processes.ts';
+import { type Address, type Answer, request, workerOf } from '../requests.ts';
 import { waitFor } from '../wait.ts';
-import { type Load, type LoadOptions, now, type Report, startLoad } from './load.ts';
 import type { Time } from './table.ts';
 
 /** All that one service has been asked, from its first request on. */
@@ -19,8 +19,8 @@ export interface Trial {
   startLoad(options?: Partial<LoadOptions>): Load;
   /** Adds what a test has asked by other means. */
   add(...exchanges: Exchange[]): void;
-  /** Asks once, and resolves to the content type in which the load is answered. */
-  form(): Promise<string>;
+  /** Asks once, as the load does or with other headers; rejects if the answer is not 200. */
+  ask(headers?: Record<string, string>): Promise<Answer>;
   /** Asks one last time, of another address if one is given, and judges the whole history. All loads have ended. */
   judge(lastTo?: Address): Promise<Verdict>;
 }
@@ -70,8 +70,7 @@ export function createTrial(to: Address): Trial {
   return {
     to,
     startLoad(options) {
-      const load = startLoad({ to, request: sample, ...options });
-      atEnd(load.terminate); // a test that fails stops none
+      const load = startLoad({ to, busy: 50, pausing: 40, ...options });
       load.ended.then((report) => {
         for (const exchange of report.history) history.push(exchange);
       });
@@ -80,38 +79,9 @@ export function createTrial(to: Address): Trial {
     add(...exchanges) {
       history.push(...exchanges);
     },
-    async form() {
-      const begin = now();
-      const { status, body, headers } = await request(to, sample.path, { headers: sample.headers });
-      history.push({ begin, end: now(), status, body });
-      return String(headers['content-type']);
-    },
-    async judge(lastTo = to) {
-      const last = await ask(lastTo);
-      if (last.status !== 200) throw new Error(`after the load: ${last.status} ${last.body}`);
-      history.push(last);
-      return judge(history);
-    },
+    ask: (headers) => ask(to, history, headers),
+    judge: (lastTo = to) => judgeLoad(lastTo, history),
   };
-}
-
-/** One request as the load sends them. */
-export async function ask(to: Address, headers: Record<string, string> = sample.headers): Promise<Exchange> {
-  const begin = now();
-  const { status, body } = await request(to, sample.path, { headers });
-  return { begin, end: now(), status, body };
-}
-
-/** Every request was answered with 200, and rightly. */
-export function expectExact(report: Report, verdict: Verdict): void {
-  const { sent, ok, refused, failed } = report;
-  expect({ ok, refused, failed, ...verdict }).toEqual({
-    ok: sent,
-    refused: 0,
-    failed: {},
-    wrong: [],
-    unacknowledged: 0,
-  });
 }
 
 /** The rounds of a fault, or the requests of a load. FAULTS=short: a fifth, to see all faults in a few minutes. */

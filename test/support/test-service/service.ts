@@ -1,6 +1,6 @@
 /**
  * A service of the tests' own, with what a test wants to happen to a request: it is slow, it fails, it never ends. It
- * takes the place of the app in a copy of what is compiled (../service.ts).
+ * takes the place of the app in a copy of what is compiled (../test-service.ts).
  */
 import { existsSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
