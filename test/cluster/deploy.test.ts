@@ -1,6 +1,6 @@
 // deploy/deploy on a cluster, from a registry, under load. The tests are one story, in this order.
-import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { attempt, cloneRepository, type Result } from '../containers/engine.ts';
@@ -186,6 +186,66 @@ testWithRegistry(
       'delete lease deploying\n',
     );
     await expectRunning(next);
+  },
+  5 * minute,
+);
+
+testWithRegistry(
+  'the user that the docs make deploys the overlay for production, with a CA of its own, and may do nothing else',
+  async () => {
+    const { namespace } = cluster;
+    const folder = temporaryDirectory();
+    const [, commands = 'false'] =
+      /```sh\n(kubectl config view[^`]*)```/.exec(readFileSync('docs/deploy.md', 'utf8')) ?? [];
+    const administrator = join(folder, 'kubeconfig');
+    copyFileSync(CLUSTER_KUBECONFIG as string, administrator);
+    const asAdministrator = { cwd: folder, env: { ...process.env, KUBECONFIG: administrator } };
+    execFileSync('kubectl', ['config', 'use-context', CLUSTER_CONTEXT as string], asAdministrator);
+    const here = commands.replace('--namespace service', `--namespace ${namespace}`);
+    execFileSync('sh', ['-ec', here], asAdministrator);
+    const user = join(folder, 'deploy.kubeconfig');
+
+    const overlay = join(directory, 'deploy/kubernetes/overlays/of-test');
+    const ca = join(directory, 'deploy/kubernetes/components/ca/ca.pem');
+    const files = ['-keyout', '/dev/null', '-out', ca];
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa', '-nodes', '-subj', '/CN=own', ...files], {
+      stdio: 'pipe',
+    });
+    mkdirSync(overlay);
+    writeFileSync(
+      join(overlay, 'kustomization.yaml'),
+      `{ namespace: ${namespace}, resources: [../production], components: [../../components/ca] }`,
+    );
+    const settings = ['REDIS_URL=redis://app@redis', 'REDIS_PASSWORD=local'];
+    await cluster.kubectl(
+      ...['create', 'secret', 'generic', 'secrets'],
+      ...settings.map((setting) => `--from-literal=${setting}`),
+    );
+
+    const IMAGES = await publish('3.0.0', commit());
+    expectEnd(await deploy([], { IMAGES, OVERLAY: overlay, KUBECONFIG: user }), 0, ': deployed');
+    await cluster.settle();
+    await expectRunning(IMAGES);
+    const inApp = ['exec', 'deployment/service', '--container', 'app', '--'];
+    expect(await cluster.kubectl(...inApp, 'sh', '-c', 'cat "$NODE_EXTRA_CA_CERTS"')).toBe(
+      readFileSync(ca, 'utf8').trim(),
+    );
+
+    const asUser = (...args: string[]) => attempt('kubectl', ['--kubeconfig', user, ...args]);
+    for (const args of [
+      ['get', 'secrets', '--namespace', namespace],
+      ['get', 'secret', 'secrets', '--namespace', namespace],
+      ['get', 'pods', '--namespace', 'kube-system'],
+      ['get', 'deployments', '--all-namespaces'],
+      ['label', 'namespace', namespace, 'pod-security.kubernetes.io/enforce=privileged', '--overwrite'],
+      ['exec', 'deployment/service', '--namespace', namespace, '--', 'env'],
+      ['create', 'token', 'deploy', '--namespace', namespace],
+      ['create', 'rolebinding', 'more', '--clusterrole=admin', '--user=deploy', '--namespace', namespace],
+    ])
+      expect([args, await asUser(...args)]).toEqual([
+        args,
+        { code: 1, output: expect.stringMatching(/forbidden/) },
+      ]);
   },
   5 * minute,
 );
