@@ -161,6 +161,7 @@ function createRedisClient(url: string, credentials: Credentials) {
         return { username: user.name || 'default', password };
       },
     },
+    RESP: 2, // RESP 3 begins with HELLO, which some proxies and managed stores do not know
     scripts: { allocate },
     disableOfflineQueue: true,
     commandsQueueMaxLength: maxQueueSize,

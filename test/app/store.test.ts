@@ -179,6 +179,16 @@ test('in a cluster one shard is enough: all keys are in the slot of the count', 
   await store.close();
 });
 
+test.each([
+  ['without a password', []],
+  ['with one', ['--requirepass', 'secret']],
+])('a Redis %s that does not know HELLO will do', async (_, args) => {
+  const old = await startRedis({ args: ['--rename-command', 'HELLO', '', ...args] });
+  const options = { log, deduplicationWindow, password: args[1] };
+  const store = openRedisStore(old.url, options);
+  expect(await allocate(store, [newId()]).finally(store.close)).toEqual([1]);
+});
+
 test('a Redis that has lost its scripts gets the script again', async () => {
   const [store] = (await openRedisStores(1)) as [Store];
   const counter = createCounter(store, { batch, metrics: new WorkerMetrics() });
