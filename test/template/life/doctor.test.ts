@@ -23,7 +23,7 @@ let copy: string;
 let port: number;
 
 const run = (command: string, ...args: string[]) =>
-  execFileSync(command, args, { cwd: copy, encoding: 'utf8', env: healthy() }).trim();
+  execFileSync(command, args, { cwd: copy, encoding: 'utf8', env: healthy(), stdio: 'pipe' }).trim();
 const read = (path: string) => readFileSync(join(copy, path), 'utf8');
 
 function write(path: string, text: string, mode = 0o644): void {
