@@ -125,10 +125,6 @@ sbom() { # ARCH, IMAGES, IMAGE: lists everything in the image of that architectu
   output "digest=$digest"
 }
 
-<<<<<<< HEAD
-verify() { # REFERENCE: this workflow of main has built it from this commit, on GitHub's own machines
-  [ "${UNSIGNED:-false}" != true ] || { summary "- **not verified**, because nothing is signed here: \`$1\`"; return; }
-=======
 # REFERENCE: this workflow of main has built it from this commit, on GitHub's own machines. A private repository has no
 # signatures: there the commit's statuses have the digests that were tested. Only those who may push can write them.
 verify() {
@@ -139,7 +135,6 @@ verify() {
         grep --line-regexp --fixed-strings --quiet "$1" || die "$1 is not what the pipeline has tested for $COMMIT"
       return ;;
   esac
->>>>>>> 71cff90 (Refuse unprotected environments; compare a private repository's images)
   gh attestation verify "oci://$1" --repo "$REPOSITORY" --signer-workflow "$REPOSITORY/.github/workflows/pipeline.yml" \
     --source-ref refs/heads/main --source-digest "$COMMIT" --deny-self-hosted-runners ||
     die "$1 has no signature of this pipeline for $COMMIT"
