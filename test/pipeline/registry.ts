@@ -32,6 +32,50 @@ export interface Registry {
   stop(): void;
 }
 
+/** Puts an image without layers into a registry. */
+async function putImage(
+  api: string,
+  ...[repository, tag, architecture, labels]: Parameters<Registry['put']>
+): Promise<string> {
+  const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
+  const config = JSON.stringify({
+    architecture,
+    os: 'linux',
+    config: { Labels: labels },
+    rootfs: { type: 'layers', diff_ids: [] },
+  });
+  const manifest = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    config: {
+      mediaType: 'application/vnd.oci.image.config.v1+json',
+      digest: digestOf(config),
+      size: config.length,
+    },
+    layers: [],
+  });
+  const upload = await fetch(`${api}/${repository}/blobs/uploads/`, {
+    method: 'POST',
+  });
+  const place = new URL(upload.headers.get('location') ?? '', upload.url);
+  place.searchParams.set('digest', digestOf(config));
+  const type = 'application/vnd.oci.image.manifest.v1+json';
+  const answers = [
+    await fetch(place, {
+      method: 'PUT',
+      body: config,
+      headers: { 'content-type': 'application/octet-stream' },
+    }),
+    await fetch(`${api}/${repository}/manifests/${tag}`, {
+      method: 'PUT',
+      body: manifest,
+      headers: { 'content-type': type },
+    }),
+  ];
+  for (const { status } of answers) if (status !== 201) throw new Error(`the registry answers ${status}`);
+  return digestOf(manifest);
+}
+
 /** A registry of our own on a free port. */
 export function startRegistry(): Registry {
   const name = `test-pipeline-${randomUUID()}`;
@@ -55,45 +99,7 @@ export function startRegistry(): Registry {
       (await (await ask(`${repository}/manifests/${reference}`)).json()) as Manifest,
     repositories: async () =>
       ((await (await ask('_catalog')).json()) as { repositories: string[] }).repositories,
-    async put(repository, tag, architecture, labels) {
-      const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
-      const config = JSON.stringify({
-        architecture,
-        os: 'linux',
-        config: { Labels: labels },
-        rootfs: { type: 'layers', diff_ids: [] },
-      });
-      const manifest = JSON.stringify({
-        schemaVersion: 2,
-        mediaType: 'application/vnd.oci.image.manifest.v1+json',
-        config: {
-          mediaType: 'application/vnd.oci.image.config.v1+json',
-          digest: digestOf(config),
-          size: config.length,
-        },
-        layers: [],
-      });
-      const upload = await fetch(`http://127.0.0.1:${port}/v2/${repository}/blobs/uploads/`, {
-        method: 'POST',
-      });
-      const place = new URL(upload.headers.get('location') ?? '', upload.url);
-      place.searchParams.set('digest', digestOf(config));
-      const type = 'application/vnd.oci.image.manifest.v1+json';
-      const answers = [
-        await fetch(place, {
-          method: 'PUT',
-          body: config,
-          headers: { 'content-type': 'application/octet-stream' },
-        }),
-        await fetch(`http://127.0.0.1:${port}/v2/${repository}/manifests/${tag}`, {
-          method: 'PUT',
-          body: manifest,
-          headers: { 'content-type': type },
-        }),
-      ];
-      for (const { status } of answers) if (status !== 201) throw new Error(`the registry answers ${status}`);
-      return digestOf(manifest);
-    },
+    put: (...image) => putImage(`http://127.0.0.1:${port}/v2`, ...image),
     blobs: () =>
       docker('exec', name, 'find', '/var/lib/registry', '-name', 'data').split('\n').filter(Boolean).sort(),
     stop() {

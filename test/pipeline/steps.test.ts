@@ -75,6 +75,15 @@ function runStep(script: string, step: string, env: NodeJS.ProcessEnv, args: str
   });
 }
 
+/** What a job of this repository has in its environment. */
+const ofJob = (repository: string) => ({
+  REGISTRY: proxy.address,
+  GITHUB_REPOSITORY: repository,
+  ARCHES: arch,
+  UNSIGNED: 'true',
+  RELEASE_WAIT: '0',
+});
+
 /** A repository with its own name in the registry, whose commits are tested candidates. */
 function makeRepository() {
   const name = `steps/repository-${++count}`;
@@ -85,17 +94,9 @@ function makeRepository() {
   execFileSync('cp', ['-r', join(root, '.github'), work]);
   writeFileSync(asked, '');
 
-  const step = (name_: string, env: NodeJS.ProcessEnv = {}, ...args: string[]) => {
-    const job = {
-      REGISTRY: proxy.address,
-      GITHUB_REPOSITORY: name,
-      ARCHES: arch,
-      UNSIGNED: 'true',
-      GH_ASKED: asked,
-      RELEASE_WAIT: '0',
-    };
-    return runStep(join(work, '.github/pipeline.sh'), name_, { ...job, ...env }, args);
-  };
+  const job = { ...ofJob(name), GH_ASKED: asked };
+  const step = (name_: string, env: NodeJS.ProcessEnv = {}, ...args: string[]) =>
+    runStep(join(work, '.github/pipeline.sh'), name_, { ...job, ...env }, args);
   const names = { app: name, nginx: `${name}/nginx`, redis: `${name}/redis` };
   const repository = {
     git,

@@ -4,10 +4,15 @@
  */
 import { existsSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
+import { text } from 'node:stream/consumers';
 import Router from '@koa/router';
 import type { Context, Service } from '../../../src/contract.ts';
 
 const methods = ['GET', 'POST'];
+
+async function waitForFile(file: string): Promise<void> {
+  while (!existsSync(file)) await new Promise((resume) => setTimeout(resume, 5));
+}
 
 export async function openService({ log, config }: Context): Promise<Service> {
   const router = new Router({ methods });
@@ -36,8 +41,7 @@ export async function openService({ log, config }: Context): Promise<Service> {
 
   // Is answered when there is such a file.
   router.get('/held', async (ctx) => {
-    const file = String(ctx.query.until);
-    while (!existsSync(file)) await new Promise((resume) => setTimeout(resume, 5));
+    await waitForFile(String(ctx.query.until));
     ctx.body = 'at last\n';
   });
 
@@ -64,9 +68,7 @@ export async function openService({ log, config }: Context): Promise<Service> {
   });
 
   router.post('/echo', async (ctx) => {
-    const parts: Buffer[] = [];
-    for await (const part of ctx.req) parts.push(part);
-    ctx.body = Buffer.concat(parts).toString();
+    ctx.body = await text(ctx.req);
   });
 
   return {

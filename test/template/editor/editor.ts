@@ -44,6 +44,20 @@ export interface Editor {
   stop(): Promise<string[]>;
 }
 
+/** A folder for the editor, with a workspace in it and the extension by which it is called. */
+function prepareFolder(settings: object): { folder: string; workspace: string } {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'editor-')));
+  const workspace = join(folder, 'counter');
+  cloneWorkingTree(workspace);
+  symlinkSync(realpathSync(join(root, 'node_modules')), join(workspace, 'node_modules'));
+  cpSync(join(root, 'test/template/editor/bridge'), join(folder, 'extensions/test.bridge-1.0.0'), {
+    recursive: true,
+  });
+  mkdirSync(join(folder, 'data/User'), { recursive: true });
+  writeFileSync(join(folder, 'data/User/settings.json'), JSON.stringify(settings));
+  return { folder, workspace };
+}
+
 /** Opens the editor with these user settings and environment variables, and waits until it can be called. */
 export async function startEditor(settings: object, env: Record<string, string>): Promise<Editor> {
   const command = findCommand(
@@ -56,16 +70,7 @@ export async function startEditor(settings: object, env: Record<string, string>)
     ['chromium', 'chromium-browser', 'google-chrome'],
     'Chromium',
   );
-  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'editor-')));
-  const workspace = join(folder, 'counter');
-  cloneWorkingTree(workspace);
-  symlinkSync(realpathSync(join(root, 'node_modules')), join(workspace, 'node_modules'));
-  cpSync(join(root, 'test/template/editor/bridge'), join(folder, 'extensions/test.bridge-1.0.0'), {
-    recursive: true,
-  });
-  mkdirSync(join(folder, 'data/User'), { recursive: true });
-  writeFileSync(join(folder, 'data/User/settings.json'), JSON.stringify(settings));
-
+  const { folder, workspace } = prepareFolder(settings);
   const port = await freePort();
   const bridge = join(folder, 'bridge.sock');
   const server = spawn(
