@@ -288,7 +288,7 @@ test.each<[string, Parameters<typeof startPair>[0]]>([
     await delay(1_000);
     await pair.failOver();
     const begin = performance.now();
-    const isReady = async () => (await request(service.nginx, '/readyz')).status === 200;
+    const isReady = async () => (await request(service.nginx.private, '/readyz')).status === 200;
     await waitFor(isReady, 'the service to be ready', 20_000);
     const times = [{ what: 'back within', took: performance.now() - begin, bar: 1_000 }];
     await delay(1_000);
