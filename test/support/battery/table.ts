@@ -4,7 +4,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Verdict } from '../history.ts';
-import { countFailed, type Report } from '../load.ts';
+import type { Report } from '../load.ts';
 
 export interface Row {
   /** As in '3 N=1 socket': a number, by which rows are ordered, and a variant. */
@@ -61,7 +61,7 @@ function render({ row, fault, load, kills, restarts, verdict, seen, times = [] }
     load && format(load.sent),
     load && format(load.ok),
     load && format(load.refused),
-    load && (countFailed(load) === 0 ? '0' : failed?.join(', ')),
+    load && (failed?.join(', ') || '0'),
     kills,
     restarts,
     verdict && format(verdict.unacknowledged),
