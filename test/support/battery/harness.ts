@@ -85,13 +85,15 @@ export function createTrial(to: Address): Trial {
 }
 
 /** The rounds of a fault, or the requests of a load. FAULTS=short: a fifth, to see all faults in a few minutes. */
-export const rounds = (all: number) => (process.env.FAULTS === 'short' ? Math.ceil(all / 5) : all);
+const short = process.env.FAULTS === 'short';
+export const rounds = (all: number) => (short ? Math.ceil(all / 5) : all);
 
 /**
  * A machine that is busy with other things makes everything late. So the table says which bars were missed, and a test
- * fails only where that cannot be the reason.
+ * fails only where that cannot be the reason. FAULTS=short, as CI runs it, decides by counts alone.
  */
 export function expectInTime(times: Time[]): void {
+  if (short) return;
   for (const time of times)
     expect({ ...time, late: time.took > 10 * time.bar }).toEqual({ ...time, late: false });
 }
