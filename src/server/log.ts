@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs';
+import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { type DestinationStream, pino } from 'pino';
 import type { Log } from '../contract.ts';
 import type { LogLevel } from './config.ts';
@@ -29,11 +29,25 @@ export async function createLog(level: LogLevel, name: string, terminal: boolean
 }
 
 /**
+ * The descriptor of standard output. A pipe is opened once more: whether a write to it may block is then this process' own
+ * business. What is inherited is shared, and each fork makes it blocking for all (libuv's uv_spawn).
+ */
+function openOutput(): number {
+  try {
+    if (fstatSync(1).isFIFO()) return openSync('/proc/self/fd/1', constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch {
+    // Not Linux, or the pipe is another user's: a full pipe may block then.
+  }
+  return 1;
+}
+
+/**
  * Standard output, for lines. Each is written at once, so that the last one before an exit is not lost. But a reader that
- * stalls must not block the process: Node makes pipes non-blocking when `process.stdout` is used (main.ts), so a full
- * one fails with EAGAIN, and what is written then waits. `onResume` gets the number of dropped lines.
+ * stalls must not block the process: a full pipe fails with EAGAIN, and what is written then waits. `onResume` gets the
+ * number of dropped lines.
  */
 function createOutput(onResume: (dropped: number) => void): DestinationStream & { flushSync(): void } {
+  const output = openOutput();
   const waiting: Buffer[] = [];
   let dropped = 0;
   let retry: NodeJS.Timeout | undefined;
@@ -43,7 +57,7 @@ function createOutput(onResume: (dropped: number) => void): DestinationStream & 
     clearTimeout(retry);
     try {
       for (let [line] = waiting; line; [line] = waiting) {
-        const written = writeSync(1, line);
+        const written = writeSync(output, line);
         if (written < line.length) waiting[0] = line.subarray(written);
         else waiting.shift();
       }
