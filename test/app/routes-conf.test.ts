@@ -19,7 +19,7 @@ const listed = readFileSync('src/app/routes.conf', 'utf8')
 /** The service with the count in memory, and its primary in this same process. */
 function open() {
   const write = () => {};
-  const config = { dashboard: true } as AppConfig;
+  const config = { dashboard: true } as object as AppConfig;
   const log = { debug: write, info: write, warn: write, error: write, fatal: write };
   const deduplicationWindow = 30_000;
   const [worker, primary] = [new EventEmitter(), new EventEmitter()];
