@@ -51,7 +51,10 @@ export interface Setting<Value> {
   /** As it would be written in the environment; undefined: the value may be absent. */
   default: string | undefined;
   meaning: string;
-  /** The value may contain a password: no message shows it. */
+  /**
+   * The value may contain a password: no message shows it. It is also read from the file that NAME_FILE names, without
+   * line ends at its end: each access to the value reads that file anew, and throws if it cannot.
+   */
   secret?: boolean;
   /** @throws an error whose message says what would be right. */
   parse(text: string): Value;

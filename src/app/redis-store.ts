@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { createClient, defineScript } from 'redis';
 import type { Log } from '../contract.ts';
 import type { Store } from './store.ts';
@@ -103,22 +102,21 @@ export interface RedisStore extends Store {
   command<Reply>(send: (client: Client) => Promise<Reply>): Promise<Reply>;
 }
 
-interface Credentials {
-  /** By default that of the file, and without a file that of the URL. */
-  password?: string | undefined;
-  passwordFile?: string | undefined;
+interface Options {
+  log: Log;
+  /** Milliseconds. */
+  deduplicationWindow: number;
+  /** Asked at each connection, so that a file may get a new password while the app runs. By default that of the URL. */
+  password?: () => string | undefined;
 }
 
 /**
  * The store in Redis. Returns at once and connects in the background, for as long as it takes: until then, and
- * whenever Redis is away, calls reject within a second. `deduplicationWindow`: milliseconds.
+ * whenever Redis is away, calls reject within a second.
  */
-export function openRedisStore(
-  url: string,
-  { log, deduplicationWindow, ...credentials }: { log: Log; deduplicationWindow: number } & Credentials,
-): RedisStore {
+export function openRedisStore(url: string, { log, deduplicationWindow, password }: Options): RedisStore {
   let clockOffset = 0; // milliseconds by which Redis' clock is ahead of ours, as of its last answer
-  const client = createRedisClient(url, credentials);
+  const client = createRedisClient(url, password);
   const { command, succeed, close } = keepConnected(client, log);
   client.on('ready', () => run([], Number.MAX_SAFE_INTEGER).catch(() => {})); // is it the right server?
 
@@ -146,7 +144,7 @@ export function openRedisStore(
   };
 }
 
-function createRedisClient(url: string, credentials: Credentials) {
+function createRedisClient(url: string, password: Options['password']) {
   // What the client reads in a URL comes before its options, so the URL goes there without user and password.
   const address = new URL(url);
   const user = { name: decodeURIComponent(address.username), password: decodeURIComponent(address.password) };
@@ -155,10 +153,8 @@ function createRedisClient(url: string, credentials: Credentials) {
     url: address.href,
     credentialsProvider: {
       type: 'async-credentials-provider',
-      // Asked at each connection, so that a file may get a new password while the app runs.
       async credentials() {
-        const password = (await readPassword(credentials)) || user.password;
-        return { username: user.name || 'default', password };
+        return { username: user.name || 'default', password: password?.() || user.password };
       },
     },
     RESP: 2, // RESP 3 begins with HELLO, which some proxies and managed stores do not know
@@ -215,9 +211,4 @@ function keepConnected(client: ReturnType<typeof createRedisClient>, log: Log) {
       client.destroy();
     },
   };
-}
-
-async function readPassword({ password, passwordFile }: Credentials): Promise<string | undefined> {
-  const text = password ?? (passwordFile && (await readFile(passwordFile, 'utf8')));
-  return text?.replace(/\n+$/, ''); // as a shell's $(cat) reads it: editors end a file with a newline
 }

@@ -33,6 +33,5 @@ async function openStore({ config, log, primary, deduplicationWindow }: Context<
     return openMemoryStore(primary);
   }
   const { openRedisStore } = await import('./redis-store.ts');
-  const { redisPassword: password, redisPasswordFile: passwordFile } = config;
-  return openRedisStore(config.redisUrl, { password, passwordFile, log, deduplicationWindow });
+  return openRedisStore(config.redisUrl, { password: () => config.redisPassword, log, deduplicationWindow });
 }

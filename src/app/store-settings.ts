@@ -25,12 +25,6 @@ export const storeSettings = {
     secret: true,
     parse: (text: string): string => text,
   },
-  redisPasswordFile: {
-    name: 'REDIS_PASSWORD_FILE',
-    default: undefined,
-    meaning: 'file with that password, if `REDIS_PASSWORD` is not set; read at each connection',
-    parse: (text: string): string => text,
-  },
 };
 
 function isDecodable({ username, password }: URL): boolean {

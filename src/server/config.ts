@@ -129,9 +129,9 @@ export type Config = Omit<Values<typeof settings>, 'port'> & { listen: Listen; w
  * @throws {ConfigError} naming every variable that is wrong, what it had and what would be right.
  */
 export function readConfig(environment: Record<string, string | undefined>): Config {
-  const values = readSettings(settings, environment);
-  const { port, listen = { port }, workers = chooseWorkers(), ...config } = values;
-  return { ...config, listen, workers };
+  const values = readSettings(settings, environment); // not copied: an access may read a file
+  const { port, listen = { port }, workers = chooseWorkers() } = values;
+  return Object.assign(values, { listen, workers });
 }
 
 /** Bytes: a loaded worker takes some 110 MB (measured). */

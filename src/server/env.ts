@@ -1,3 +1,5 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Setting, Values } from '../contract.ts';
 
 /** What the service cannot run with. The message has one line for each problem. */
@@ -8,30 +10,73 @@ export class ConfigError extends Error {
   }
 }
 
+// biome-ignore lint/suspicious/noExplicitAny: any setting's type
+type AnySetting = Setting<any>;
+
+/** Where a deployment puts secrets: a file for each, with its name. */
+const secretsFolder = '/run/secrets';
+
 /**
- * Reads settings from environment variables; an empty one counts as absent.
+ * Reads settings from environment variables; an empty one counts as absent. A secret is also read from the file that
+ * NAME_FILE names, or from NAME in `folder`, before the variable: then each access reads it anew, and throws if it
+ * cannot. A table that has a setting NAME_FILE of its own reads that file itself.
  *
  * @throws {ConfigError} naming every variable that is wrong, what it had and what would be right.
  */
-// biome-ignore lint/suspicious/noExplicitAny: any setting's type
-export function readSettings<Table extends Record<string, Setting<any>>>(
+export function readSettings<Table extends Record<string, AnySetting>>(
   table: Table,
   environment: Record<string, string | undefined>,
+  folder = secretsFolder,
 ): Values<Table> {
   const problems: string[] = [];
-  const entries = Object.entries(table).map(([key, setting]) => {
-    const text = environment[setting.name] || setting.default;
-    if (text === undefined) return [key, undefined];
+  const values = {};
+  const own = new Set(Object.values(table).map(({ name }) => name));
+  for (const [key, setting] of Object.entries(table)) {
+    const variable = own.has(`${setting.name}_FILE`) ? undefined : environment[`${setting.name}_FILE`];
+    const deployed = join(folder, setting.name);
+    const file = setting.secret ? variable || (existsSync(deployed) ? deployed : undefined) : undefined;
+    const get = () =>
+      parseSetting(setting, file ? readSecret(setting, file) : environment[setting.name], file);
     try {
-      return [key, setting.parse(text)];
+      const value = get();
+      Object.defineProperty(values, key, {
+        enumerable: true,
+        ...(file ? { get } : { value, writable: true }),
+      });
     } catch (error) {
-      const value = setting.secret ? 'wrong (not shown: it may contain a password)' : JSON.stringify(text);
-      problems.push(`${setting.name} is ${value}; right would be ${(error as Error).message}`);
-      return [key, undefined];
+      problems.push((error as Error).message);
     }
-  });
+  }
   if (problems.length > 0) throw new ConfigError(problems);
-  return Object.fromEntries(entries);
+  return values as Values<Table>;
+}
+
+function readSecret({ name }: AnySetting, file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(`${name} cannot be read from ${file} (${code}); right would be a file with it`);
+  }
+}
+
+function parseSetting(
+  { name, secret, default: otherwise, parse }: AnySetting,
+  found = '',
+  file?: string,
+): unknown {
+  // Editors end a file with a newline, Windows with a carriage return, too.
+  const text = (secret ? found.replace(/[\r\n]+$/, '') : found) || otherwise;
+  if (text === undefined) return undefined;
+  try {
+    return parse(text);
+  } catch (error) {
+    const shown = secret ? 'wrong (not shown: it may contain a password)' : JSON.stringify(text);
+    const value = text === '' ? 'not set' : shown;
+    throw new Error(
+      `${name}${file ? ` in ${file}` : ''} is ${value}; right would be ${(error as Error).message}`,
+    );
+  }
 }
 
 /** A whole number. */

@@ -1,19 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  existsSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { createClient } from 'redis';
 import { openRedisStore } from '../../src/app/redis-store.ts';
+import { readConfig } from '../../src/server/config.ts';
 import { atEnd, root, startProcess, stopAll, temporaryDirectory, titleOf } from '../support/processes.ts';
 import { freePort } from '../support/requests.ts';
 import { delay, waitFor } from '../support/wait.ts';
@@ -70,12 +63,15 @@ async function start(env: Record<string, string>, folder = temporaryDirectory())
 
 const log = pino({ enabled: false });
 
+/** The store as the service opens it with these variables. */
+function openStore(url: string, variables: Record<string, string>, deduplicationWindow = 30_000) {
+  const config = readConfig(variables);
+  return openRedisStore(url, { password: () => config.redisPassword, log, deduplicationWindow });
+}
+
 /** Whether the store can count with these credentials. */
-async function isReady(
-  url: string,
-  credentials: { password?: string; passwordFile?: string },
-): Promise<boolean> {
-  const store = openRedisStore(url, { ...credentials, log, deduplicationWindow: 30_000 });
+async function isReady(url: string, variables: Record<string, string>): Promise<boolean> {
+  const store = openStore(url, variables);
   try {
     await waitFor(() => store.ready().then(() => true), 'the store to be ready', 20_000);
     return true;
@@ -114,20 +110,31 @@ const passwords = fc
     fc.string({ unit: fc.constantFrom(...'/?#%@:\\\'"`$*~&>+-! \n\tä€😀'), minLength: 1 }),
     fc.string({ unit: 'binary', minLength: 1, maxLength: 200 }),
   )
-  .filter((text) => !text.includes('\0') && Buffer.from(text).toString() === text && /[^\n]/.test(text));
+  .filter((text) => !text.includes('\0') && Buffer.from(text).toString() === text && /[^\r\n]/.test(text));
 
 test('any password works, as a variable and from the file, and is neither in a log nor in an argument', async () => {
   await fc.assert(
     fc.asyncProperty(passwords, async (password) => {
       const file = join(temporaryDirectory(), 'password');
       const server = await start({ REDIS_PASSWORD: password, REDIS_PASSWORD_FILE: file });
-      expect(await isReady(server.url, { password })).toBe(true);
-      expect(await isReady(server.url, { passwordFile: file })).toBe(true);
+      expect(await isReady(server.url, { REDIS_PASSWORD: password })).toBe(true);
+      expect(await isReady(server.url, { REDIS_PASSWORD_FILE: file })).toBe(true);
       expect(await canLogIn(server.url, 'app', `${password}x`)).toBe(false);
       if (password.length > 8) expect(server.output() + titleOf(server.pid)).not.toContain(password);
       await server.end();
     }),
-    { numRuns: 12, examples: [['-n'], ['\\c'], ['a/b?c#d%41 e\nf'], ['\n\na'], ['>nopass']] },
+    {
+      numRuns: 12,
+      examples: [
+        ['-n'],
+        ['\\c'],
+        ['a/b?c#d%41 e\nf'],
+        ['\n\na'],
+        ['>nopass'],
+        ['pasted\r\n'],
+        ['\r\r\n a\r'],
+      ],
+    },
   );
 });
 
@@ -139,11 +146,11 @@ test('without one, a random password is made at the first start, and stays', asy
   expect(password).toMatch(/^[\w+/]{32}\n$/);
   expect(statSync(file).mode & 0o777).toBe(0o444); // the app's user is another one
   expect(readdirSync(folder)).not.toContain('password.new');
-  expect(await isReady(first.url, { passwordFile: file })).toBe(true);
+  expect(await isReady(first.url, { REDIS_PASSWORD_FILE: file })).toBe(true);
   await first.end();
   const second = await start({ REDIS_PASSWORD_FILE: file });
   expect(readFileSync(file, 'utf8')).toBe(password);
-  expect(await isReady(second.url, { passwordFile: file })).toBe(true);
+  expect(await isReady(second.url, { REDIS_PASSWORD_FILE: file })).toBe(true);
   const other = join(folder, 'other');
   await start({ REDIS_PASSWORD_FILE: other });
   expect(readFileSync(other, 'utf8')).not.toBe(password);
@@ -151,11 +158,11 @@ test('without one, a random password is made at the first start, and stays', asy
 
 test('a file that is there already is read and not written', async () => {
   const file = join(temporaryDirectory(), 'password');
-  writeFileSync(file, 'given\n');
+  writeFileSync(file, 'given\r\n');
   chmodSync(file, 0o400);
   const { ino } = statSync(file);
   const server = await start({ REDIS_PASSWORD_FILE: file });
-  expect(await isReady(server.url, { password: 'given' })).toBe(true);
+  expect(await isReady(server.url, { REDIS_PASSWORD: 'given' })).toBe(true);
   expect(statSync(file).ino).toBe(ino);
 });
 
@@ -167,7 +174,7 @@ test('a new password is used from the next connection on, while the app runs', a
   const folder = temporaryDirectory();
   const file = join(folder, 'password');
   const first = await start({ REDIS_PASSWORD_FILE: file });
-  const store = openRedisStore(first.url, { passwordFile: file, log, deduplicationWindow: 30_000 });
+  const store = openStore(first.url, { REDIS_PASSWORD_FILE: file });
   await waitFor(() => store.ready().then(() => true), 'the store to be ready');
   await first.admin('acl', 'setuser', 'app', 'resetpass', '>another');
   writeFileSync(`${file}.new`, 'another\n');
@@ -178,15 +185,19 @@ test('a new password is used from the next connection on, while the app runs', a
   await store.close();
 });
 
-test('a missing file is an outage like another: the app waits for it', async () => {
+test('a file that goes away is an outage like another; one that is missing at the start is named', async () => {
   const folder = temporaryDirectory();
   const file = join(folder, 'password');
+  expect(() => openStore('redis://app@localhost', { REDIS_PASSWORD_FILE: file })).toThrow(
+    `REDIS_PASSWORD cannot be read from ${file} (ENOENT)`,
+  );
   const server = await start({ REDIS_PASSWORD: 'late' });
-  const store = openRedisStore(server.url, { passwordFile: file, log, deduplicationWindow: 30_000 });
+  writeFileSync(file, 'late');
+  const store = openStore(server.url, { REDIS_PASSWORD_FILE: file });
+  renameSync(file, `${file}.away`);
   await delay(200);
   await expect(store.ready()).rejects.toThrow();
-  expect(existsSync(file)).toBe(false);
-  writeFileSync(file, 'late');
+  renameSync(`${file}.away`, file);
   await waitFor(() => store.ready().then(() => true), 'the store to be ready', 5_000);
   await store.close();
 });
@@ -215,7 +226,7 @@ test('an app without rules has no user, and Redis starts all the same', async ()
 
 test('when memory is short, visits are refused and no id is forgotten, until old ids expire', async () => {
   const server = await start({ REDIS_PASSWORD: 'secret', REDIS_MAXMEMORY: '4mb' });
-  const store = openRedisStore(server.url, { password: 'secret', log, deduplicationWindow: 5_000 });
+  const store = openStore(server.url, { REDIS_PASSWORD: 'secret' }, 5_000);
   await waitFor(() => store.ready().then(() => true), 'the store to be ready');
   const newIds = () => Array.from({ length: 1_000 }, () => randomBytes(16).toString('hex'));
   const allocate = (ids: string[]) => store.allocate(ids, Date.now() + 2_000);

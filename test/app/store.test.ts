@@ -184,7 +184,7 @@ test.each([
   ['with one', ['--requirepass', 'secret']],
 ])('a Redis %s that does not know HELLO will do', async (_, args) => {
   const old = await startRedis({ args: ['--rename-command', 'HELLO', '', ...args] });
-  const options = { log, deduplicationWindow, password: args[1] };
+  const options = { log, deduplicationWindow, password: () => args[1] };
   const store = openRedisStore(old.url, options);
   expect(await allocate(store, [newId()]).finally(store.close)).toEqual([1]);
 });
