@@ -1,8 +1,9 @@
 /**
- * What the server and your service agree on. Both import this file, and it imports neither: it comes with upgrades, and
- * your files stay as they are.
+ * What the server and your service agree on, with plots.ts. Both import this file, and it imports neither: it comes with
+ * upgrades, and your files stay as they are.
  */
 import type Router from '@koa/router';
+import type { Plots } from './plots.ts';
 
 /**
  * Called once in each worker, before it listens. src/app/service.ts exports it as `openService`.
@@ -15,6 +16,8 @@ export type OpenService<Config = unknown> = (context: Context<Config>) => Promis
 export interface Service {
   /** Answers requests. The server answers `/livez`, `/readyz`, unknown paths and wrong methods. */
   router: Router;
+  /** What `/dashboard` shows. Without it there is no dashboard. */
+  plots?: Plots;
   /** Rejects if a request could not be served now: `GET /readyz` and the image's health check ask it. */
   ready(): Promise<void>;
   /** This worker is about to stop: end what would never end by itself, such as event streams. */
