@@ -24,6 +24,7 @@ export const configure = (projects) => ({
     rootDir: import.meta.dirname,
     roots: ['<rootDir>/test'],
     // Packages too: most are ES modules alone by now.
+    resolver: '<rootDir>/test/support/resolver.cjs',
     transformIgnorePatterns: [],
     transform: {
       '\\.(ts|m?js)$': [
