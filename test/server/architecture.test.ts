@@ -114,6 +114,7 @@ describe("what Biome's rules hold (biome.json)", () => {
       'src/main.ts': `${importing('{ readConfig }', './server/config.ts')}readConfig(process.env);\n`,
       'src/app/own-a.ts': "import './deeper/own-a.ts';\n",
       'src/app/deeper/own-a.ts': `${importing('type { Log }', '../../contract.ts')}export type Own = Log;\n`,
+      'src/app/model.ts': `${importing('{ fit }', 'fit')}export const model = fit([]);\n`, // to jest, the only test
     };
     expect(lint(files)).toEqual([]);
   });
