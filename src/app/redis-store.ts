@@ -117,7 +117,7 @@ interface Options {
 export function openRedisStore(url: string, { log, deduplicationWindow, password }: Options): RedisStore {
   let clockOffset = 0; // milliseconds by which Redis' clock is ahead of ours, as of its last answer
   const client = createRedisClient(url, password);
-  const { command, succeed, close } = keepConnected(client, log);
+  const { command, succeed, close } = keepConnected(client, new URL(url).host, log);
   client.on('ready', () => run([], Number.MAX_SAFE_INTEGER).catch(() => {})); // is it the right server?
 
   /** What the script returns after its clock. */
@@ -173,18 +173,22 @@ function createRedisClient(url: string, password: Options['password']) {
 
 /**
  * Connects in the background, and anew whenever the connection is lost or leads to a wrong server. Logs one line when
- * Redis goes away, and one when a command has succeeded again.
+ * Redis goes away, and one when a command has succeeded again. `address`: what errors and the log call it.
  */
-function keepConnected(client: ReturnType<typeof createRedisClient>, log: Log) {
+function keepConnected(client: ReturnType<typeof createRedisClient>, address: string, log: Log) {
   let lastLogged: 'back' | 'away' = 'back';
   let refusals = 0; // in a row
   let reconnection: NodeJS.Timeout | undefined;
 
   function connect(): void {
-    client.connect().catch((error) => log.error({ err: error }, 'the connection to Redis has ended'));
+    client.connect().catch((error) => log.error({ err: error }, `no connection to ${describe(error)}`));
   }
+  // Where no address of a name answers, the error has no message.
+  const describe = (error: NodeJS.ErrnoException) => `Redis at ${address}: ${error.message || error.code}`;
   function fail(error: Error): void {
-    if (lastLogged === 'back') log.warn({ err: error }, 'Redis is away; trying again until it is back');
+    if (lastLogged === 'back') {
+      log.warn({ err: error }, `Redis is away; trying again until it is back. ${describe(error)}`);
+    }
     lastLogged = 'away';
     if (!wrongServer.test(error.message) || !client.isReady) return;
     client.destroy();
@@ -198,7 +202,7 @@ function keepConnected(client: ReturnType<typeof createRedisClient>, log: Log) {
         return await send(client);
       } catch (error) {
         if (wrongServer.test((error as Error).message)) fail(error as Error);
-        throw error;
+        throw new Error(describe(error as Error), { cause: error });
       }
     },
     succeed(): void {

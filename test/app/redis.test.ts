@@ -146,6 +146,9 @@ test('a frozen Redis: visits are answered by 503 in good time, the app stays ali
     'the log of the failure',
   );
   expect(failure).toMatchObject({ level: 'error', msg: 'request failed', method: 'GET', url: '/' });
+  expect(failure.err).toMatchObject({
+    message: expect.stringContaining(`Redis at 127.0.0.1:${redis.port}: `),
+  });
   expect(app.log().filter((line) => line.request_id === id)).toHaveLength(1);
   redis.thaw();
   await waitFor(async () => (await statusOf(app, '/readyz')) === 200, 'the app to be ready');
@@ -166,7 +169,9 @@ test('an app that finds no Redis is alive, not ready, and counts on its return',
     () => app.log().filter(({ msg }) => msg === 'Redis is back').length === 2,
     'both workers to say so',
   );
-  expect(app.log().filter(({ msg }) => msg.startsWith('Redis is away'))).toHaveLength(2);
+  const address = `127.0.0.1:${redis.port}`;
+  const said = `Redis is away; trying again until it is back. Redis at ${address}: connect ECONNREFUSED ${address}`;
+  expect(app.log().filter(({ msg }) => msg === said)).toHaveLength(2);
 });
 
 test('a visit that is under way when Redis returns is counted, not refused', async () => {

@@ -22,8 +22,8 @@ export async function openPolls({ config, log, retry }: Context<AppConfig>): Pro
     pingInterval: 400,
     socket: { socketTimeout: 1_000, reconnectStrategy: () => 100 },
   });
-  client.on('error', (err) => log.warn({ err }, 'Redis is away'));
-  client.connect().catch((err) => log.error({ err }, 'the connection to Redis has ended'));
+  client.on('error', (err) => log.warn({ err }, `no Redis at ${url.host}`));
+  client.connect().catch((err) => log.error({ err }, `the connection to ${url.host} has ended`));
   return {
     vote: (choice, id) =>
       retry(async () => {
