@@ -32,8 +32,8 @@ export async function sendAll(trial: Trial, inputs: string[], atOnce: number) {
 }
 
 /**
- * `form`: the content type in which the load is answered. Only such an answer is one for the judge; what an answer 200
- * in another form did, if anything, nobody knows.
+ * `form`: the content type in which the load is answered. Only such an answer to GET is one for the judge: what an
+ * answer 200 in another form or to another method did, if anything, nobody knows.
  */
 async function sendBytes(to: Address, bytes: string, form: string): Promise<Reaction> {
   const begin = now();
@@ -45,12 +45,10 @@ async function sendBytes(to: Address, bytes: string, form: string): Promise<Reac
   }
   const exchanges = answers
     .filter(({ status }) => status === '200')
-    .map(
-      ({ type, body }): Exchange =>
-        type === form
-          ? { begin, end, status: 200, body }
-          : { begin, end, error: `an answer of type ${type}` },
-    );
+    .map(({ type, body, toGet }): Exchange => {
+      if (type !== form || !toGet) return { begin, end, error: `another answer, of type ${type}` };
+      return { begin, end, status: 200, body };
+    });
   if (answers.some(({ bare }) => bare) && /\n\r?\n/.test(bytes)) {
     exchanges.push({ begin, end, error: 'broken off' });
   }
@@ -61,6 +59,8 @@ interface Answer {
   status: string;
   type: string | undefined;
   body: string;
+  /** Not to HEAD, whose answer lacks the body that it tells of, and not to OPTIONS. */
+  toGet: boolean;
   /** Written by Node.js itself, which breaks the connection off, even while it serves what came first on it. */
   bare: boolean;
 }
@@ -74,13 +74,13 @@ function splitAnswers(text: string): Answer[] {
     const field = (name: string) => new RegExp(`^${name}: (.*?)\r$`, 'im').exec(head)?.[1];
     // An answer to HEAD, too, says how long the body is, but has none.
     const following = rest.slice(head.length);
-    const body = following.startsWith('HTTP/1.')
-      ? ''
-      : following.slice(0, Number(field('content-length') ?? 0));
+    const length = Number(field('content-length'));
+    const body = following.startsWith('HTTP/1.') ? '' : following.slice(0, length || 0);
     answers.push({
       status: head.slice(9, 12),
       type: field('content-type'),
-      body,
+      body: Buffer.from(body, 'latin1').toString(),
+      toGet: body.length === length && field('allow') === undefined,
       bare: head[9] === '4' && field('date') === undefined,
     });
     rest = following.slice(body.length);
