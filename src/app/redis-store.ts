@@ -1,3 +1,5 @@
+import { lookup } from 'node:dns';
+import type { LookupFunction } from 'node:net';
 import { createClient, defineScript } from 'redis';
 import type { Log } from '../contract.ts';
 import type { Store } from './store.ts';
@@ -165,10 +167,30 @@ function createRedisClient(url: string, password: Options['password']) {
     socket: {
       connectTimeout,
       socketTimeout,
+      lookup: shareLookups(),
       // The client's own strategy gives up for good after a socket timeout.
       reconnectStrategy: backoff,
     },
   });
+}
+
+/**
+ * dns.lookup, one at a time. connectTimeout ends an attempt to connect, but not its look-up. The next attempt takes the
+ * answer of that one: with a look-up of its own, which is as slow, no attempt would ever succeed.
+ */
+function shareLookups(): LookupFunction {
+  let answer: Promise<Parameters<Parameters<LookupFunction>[2]>> | undefined;
+  return (host, options, callback) => {
+    answer ??= new Promise((resolve) => {
+      lookup(host, options, (...found) => {
+        resolve(found);
+        setTimeout(() => {
+          answer = undefined;
+        }, 2 * maxBackoff); // longer than a pause between two attempts
+      });
+    });
+    answer.then((found) => callback(...found));
+  };
 }
 
 /**

@@ -1,13 +1,15 @@
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
+import { connectTimeout } from '../../src/app/redis-store.ts';
 import { retryBudget } from '../../src/server/retry.ts';
 import { type App, startApp } from '../support/app.ts';
 import { expectFlawless, startLightLoad } from '../support/load.ts';
 import { startNginx } from '../support/nginx.ts';
-import { stopAll, temporaryDirectory } from '../support/processes.ts';
+import { atEnd, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { prepareRedis, type Redis, startRedis } from '../support/redis.ts';
 import { request, workerOf } from '../support/requests.ts';
 import { delay, waitFor } from '../support/wait.ts';
+import { openLink } from './faults/link.ts';
 import { judge, numberIn } from './visit.ts';
 
 afterEach(stopAll);
@@ -183,4 +185,31 @@ test('a visit that is under way when Redis returns is counted, not refused', asy
   await app.waitForLog(/^Redis is away/);
   await redis.start();
   expect(await visit).toMatchObject({ status: 200, body: "I've been seen 2 times.\n" });
+});
+
+test('a host name that is looked up slowly: the app answers in time meanwhile, and is found in the end', async () => {
+  const redis = await startRedis();
+  const link = await openLink(redis.port);
+  atEnd(link.close);
+  const lookup = 3 * connectTimeout;
+  const app = await startApp({
+    env: {
+      WEB_CONCURRENCY: '1',
+      REDIS_URL: link.url.replace('127.0.0.1', 'redis.test'),
+      LOOKUP_DELAY: String(lookup),
+    },
+    nodeArguments: ['--require', join(__dirname, 'faults/lookup.cjs')],
+  });
+  for (const event of ['its start', 'a connection that was lost']) {
+    const begin = performance.now();
+    expect((await request(app.address)).status).toBe(503);
+    expect(await statusOf(app, '/livez')).toBe(200);
+    expect(performance.now() - begin).toBeLessThan(4 * retryBudget); // once it is meant to be
+    await waitFor(async () => (await statusOf(app, '/readyz')) === 200, `Redis to be found after ${event}`);
+    expect(await statusOf(app, '/')).toBe(200);
+    link.reset();
+    await waitFor(async () => (await statusOf(app, '/readyz')) === 503, 'the loss to be noticed');
+  }
+  const lookups = app.output().match(/^look-up of redis.test$/gm) ?? [];
+  expect(lookups.length).toBeLessThanOrEqual(3); // one of the start, one or two of what came after it
 });
