@@ -64,8 +64,15 @@ async function runPrimary(): Promise<void> {
   process.on('SIGINT', supervisor.stop);
   supervisor.done.then((code) => process.exit(code));
 
-  const socket = await openSocket(config.listen).catch(exitWithConfigError);
+  let socket = await openSocket(config.listen).catch(exitWithConfigError);
   supervisor.start(socket);
+  setInterval(async () => {
+    if (!(await socket.isLost())) return;
+    log.warn('nobody listens at the path of the socket any more: taking it back');
+    socket = await openSocket(config.listen).catch(exitWithConfigError);
+    supervisor.start(socket);
+    supervisor.reload();
+  }, 1_000);
   supervisor.serving.then(() => {
     log.info(`serving ${socket.address} from ${config.workers} worker${config.workers === 1 ? '' : 's'}`);
   });

@@ -32,6 +32,8 @@ export interface ListeningSocket {
   stdio: (string | number)[];
   /** Lets clients find it: to be called as soon as a worker listens, as often as one likes. */
   publish(): void;
+  /** Whether clients find nobody there: another instance has taken the path over, and has ended. */
+  isLost(): Promise<boolean>;
   /** What is not accepted by a worker that still listens is refused from now on. */
   close(): void;
 }
@@ -59,6 +61,7 @@ async function openPort(port: number, host?: string): Promise<ListeningSocket> {
     address: `http://${host?.includes(':') ? `[${host}]` : (host ?? 'localhost')}:${port}`,
     stdio: [...streams, bound.fd()],
     publish() {},
+    isLost: async () => false,
     close: () => bound.close(),
   };
 }
@@ -84,6 +87,7 @@ function openUnixSocket(path: string): ListeningSocket {
   if (!existsSync(dirname(path))) throw new Error('there is no such folder');
   const temporary = `${path}.${randomBytes(3).toString('hex')}`;
   const bound = bind({ path: temporary });
+  const { ino } = lstatSync(temporary);
   let published = false;
   return {
     address: path,
@@ -94,8 +98,25 @@ function openUnixSocket(path: string): ListeningSocket {
       renameSync(temporary, path);
       published = true;
     },
-    close: () => bound.close(),
+    isLost: async () =>
+      published && lstatSync(path, { throwIfNoEntry: false })?.ino !== ino && (await refuses(path)),
+    close() {
+      published = false;
+      bound.close();
+    },
   };
+}
+
+function refuses(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect(path, () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.on('error', ({ code }: NodeJS.ErrnoException) =>
+      resolve(/ECONNREFUSED|ENOENT/.test(String(code))),
+    );
+  });
 }
 
 function bind(address: Address): BoundSocket {

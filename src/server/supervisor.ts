@@ -86,11 +86,15 @@ export class Supervisor {
     });
   }
 
-  /** To be called before the first fork. Until then a reload has no effect, and a stop is the end. */
+  /**
+   * To be called before the first fork. Until then a reload has no effect, and a stop is the end. Called again, it gives
+   * the next workers another socket.
+   */
   start(socket: ListeningSocket): void {
-    this.#socket = socket;
     this.#cluster.setupPrimary({ stdio: socket.stdio });
-    this.#cluster.on('fork', (worker) => this.#adopt(worker));
+    if (this.#socket) this.#socket.close();
+    else this.#cluster.on('fork', (worker) => this.#adopt(worker));
+    this.#socket = socket;
   }
 
   /** Replaces all workers by ones that run the code now on disk; if one of those cannot boot, keeps the old ones. */

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
-import { statSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { type App, spawnApp, startApp } from '../support/app.ts';
 import { startBacking } from '../support/judgement.ts';
@@ -18,7 +18,7 @@ import {
 import { copyRepository } from '../support/repository.ts';
 import { freePort, request, workerOf } from '../support/requests.ts';
 import { copyWithTestService } from '../support/test-service.ts';
-import { waitFor } from '../support/wait.ts';
+import { delay, waitFor } from '../support/wait.ts';
 
 afterEach(stopAll);
 
@@ -198,6 +198,25 @@ test('a second app on the same socket takes over, and no request fails', async (
   const { sent, ok } = await load.stop();
   expect(ok).toBe(sent);
   expect(second.workers()).toContain(workerOf(await request({ socketPath: path }, '/livez')));
+});
+
+test('an app whose socket another one took over serves again when that one has ended, or the file is removed', async () => {
+  const path = join(temporaryDirectory(), 'app.sock');
+  const first = await startApp({ env: { LISTEN: path, WEB_CONCURRENCY: '1' } });
+  const second = await startApp({ env: { LISTEN: path, WEB_CONCURRENCY: '1' } });
+  const answers = async () => workerOf(await request({ socketPath: path }, '/livez'));
+  expect(second.workers()).toContain(await answers());
+  await delay(2_500); // while the other one serves, the first one leaves it alone
+  expect(second.workers()).toContain(await answers());
+  second.kill('SIGTERM');
+  await second.exited;
+  await waitFor(async () => first.workers().includes(await answers()), 'the first app to serve again');
+  await first.waitForLog(/^reloaded/); // the workers of the lost socket are gone
+  rmSync(path);
+  await waitFor(async () => first.workers().includes(await answers()), 'the file to be there again');
+  first.kill('SIGTERM');
+  expect(await first.exited).toEqual({ code: 0, signal: null });
+  expect(readdirSync(dirname(path))).toEqual(['app.sock']);
 });
 
 test('it can listen on one address alone', async () => {

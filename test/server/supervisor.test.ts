@@ -42,6 +42,7 @@ async function start(settings: { workers?: number; workerTimeout?: number; grace
     address: 'here',
     stdio: [],
     publish: jest.fn<() => void>(),
+    isLost: async () => false,
     close: jest.fn<() => void>(),
   } satisfies ListeningSocket;
   const adopted: Worker[] = [];
