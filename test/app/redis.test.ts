@@ -191,7 +191,7 @@ test('a host name that is looked up slowly: the app answers in time meanwhile, a
   const redis = await startRedis();
   const link = await openLink(redis.port);
   atEnd(link.close);
-  const lookup = 3 * connectTimeout;
+  const lookup = 5 * connectTimeout;
   const app = await startApp({
     env: {
       WEB_CONCURRENCY: '1',
