@@ -48,7 +48,7 @@ patches:
   );
   const run = createKubectl(namespace);
   const kubectl = (...args: string[]) => run.kubectl(args);
-  atEnd(() => run.attempt(['delete', 'namespace', namespace, '--timeout=90s']));
+  atEnd(() => run.attempt(['delete', 'namespace', namespace, '--wait=false'])); // which ends by itself
   await kubectl('apply', '--kustomize', directory);
 
   async function pods(label = 'app.kubernetes.io/name=service'): Promise<Pod[]> {

@@ -19,7 +19,7 @@ export const tryPort = (address: string, port: number) => [
 export async function startStrangers(): Promise<Strangers> {
   const namespace = `strangers-${Math.random().toString(36).slice(2, 8)}`;
   const { attempt, kubectl } = createKubectl(namespace);
-  atEnd(() => attempt(['delete', 'namespace', namespace, '--timeout=60s']));
+  atEnd(() => attempt(['delete', 'namespace', namespace, '--wait=false']));
   await kubectl(['create', 'namespace', namespace]);
   for (const name of ['asks', 'listens']) await kubectl(['create', '--filename', '-'], renderStranger(name));
   await kubectl(['wait', '--for=condition=Ready', 'pod', '--all', '--timeout=60s']);

@@ -24,12 +24,15 @@ async function build(target: string): Promise<string[]> {
     .map(([, , name]) => name as string);
 }
 
-scenario('every image builds from a clean checkout, and a second time from the cache alone', async () => {
-  for (const target of targets) {
-    await build(target);
-    expect([target, ...(await build(target))]).toEqual([target]);
-  }
-});
+scenario(
+  'every image builds from a clean checkout; a change of the README, the tests or the dev container rebuilds nothing',
+  async () => {
+    for (const target of targets) await build(target);
+    for (const file of ['README.md', 'test/tsconfig.json', '.devcontainer/devcontainer.json'])
+      appendFileSync(join(directory, file), '\n');
+    for (const target of targets) expect([target, ...(await build(target))]).toEqual([target]);
+  },
+);
 
 scenario('a change of the source rebuilds only what follows it', async () => {
   appendFileSync(join(directory, 'src/main.ts'), `\nexport const changed = ${Date.now()};\n`); // never cached
@@ -52,12 +55,4 @@ scenario('packages come from the registry of NPMRC', async () => {
   expect(await attempt('docker', build, { cwd: directory, env: { NPMRC } })).toMatchObject({
     output: expect.stringContaining('ECONNREFUSED 127.0.0.1:1'),
   });
-});
-
-scenario('a change of the README, the tests or the dev container rebuilds nothing', async () => {
-  for (const target of targets) await build(target);
-  for (const file of ['README.md', 'test/tsconfig.json', '.devcontainer/devcontainer.json']) {
-    appendFileSync(join(directory, file), '\n');
-  }
-  for (const target of targets) expect([target, ...(await build(target))]).toEqual([target]);
 });

@@ -294,19 +294,6 @@ scenario('the first start builds nothing: where no registry answers, nothing sta
   expect(await first.compose(['ps', '--all', '--quiet'])).toBe('');
 });
 
-scenario('an image that does not start is not rolled out, and costs no request', async () => {
-  const image = await inspect(await stack.container('app'), '.Config.Image');
-  const broken = await deriveImage('silent', `FROM ${image}\nCMD ["sleep", "600"]\n`);
-  const container = await stack.container('app');
-  const load = stack.startLoad();
-  expect(await rollout(broken, { TIMEOUT: '6' })).toMatchObject({
-    code: 1,
-    output: expect.stringContaining('back to the old one'),
-  });
-  expectExact(await load.stop(), await stack.judge());
-  expect(await stack.container('app')).toBe(container);
-});
-
 scenario(
   'an image that takes the socket and answers nonsense is not rolled out; the old one gets it back',
   async () => {

@@ -52,16 +52,6 @@ scenario("the page's commands back it up and restore it while it serves", async 
   expect(await waitFor(() => visit(), 'an answer', 30_000)).toBe(before + 1);
 });
 
-scenario('a second clone counts for itself', async () => {
-  const clone = await prepareStack(cloneRepository('Redis.Clone'));
-  for (const service of ['app', 'nginx', 'redis']) {
-    clone.environment[`${service.toUpperCase()}_IMAGE`] = stack.image(service);
-  }
-  await clone.compose(['up', '--detach', '--wait', '--no-build']);
-  expect([await visit(clone), await visit(clone)]).toEqual([1, 2]);
-  await clone.compose(['down', '--volumes']);
-});
-
 scenario('nobody sees the password: neither ps nor docker inspect nor a log shows it', async () => {
   const { output } = await stack.shell('redis', 'cat /run/redis/password');
   const password = output.trim();
