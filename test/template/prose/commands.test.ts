@@ -42,7 +42,7 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm run doctor': ['test/template/life/doctor.test.ts', "'run', '--silent', 'doctor'"],
   'npm run upgrade': ['test/template/life/upgrade.test.ts', "'run', '--silent', 'upgrade'"],
   'npm run upgrade v1.2.0': ['test/template/life/upgrade.test.ts', "upgrade(['v"],
-  'npm test -- containers images': [steps, 'npm test -- containers ${ACT:+images'],
+  'npm test -- containers images': [steps, 'npm test -- containers images'],
   'npm test -- containers': [steps, 'npm test -- containers'],
   'npm test -- browser': [everything, ' npm test -- browser\n'],
   'npm test -- pipeline': [workflow, 'run: npm test -- pipeline\n'],
