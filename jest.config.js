@@ -13,7 +13,7 @@ const suites = {
   deploy: { globalSetup: './test/deploy/requirements.ts', ...table },
   faults: { ...services, ...table },
   cluster: { globalSetup: './test/cluster/requirements.ts', ...table },
-  browser: services, // dashboard
+  browser: services,
 };
 const notOfApp = Object.keys(suites).filter((name) => name !== 'app');
 

@@ -3,6 +3,7 @@
  * upgrades, and your files stay as they are.
  */
 import type Router from '@koa/router';
+import type { Context as Request } from 'koa';
 import type { Plots } from './plots.ts';
 
 /**
@@ -20,8 +21,8 @@ export interface Service {
   plots?: Plots;
   /** Rejects if a request could not be served now: `GET /readyz` and the image's health check ask it. */
   ready(): Promise<void>;
-  /** This worker is about to stop: end what would never end by itself, such as event streams. */
-  drain(): void;
+  /** This worker is about to stop: end what would never end by itself. The server ends the streams of `stream`. */
+  drain?(): void;
   /** Called after the last request was answered. */
   close(): Promise<void>;
 }
@@ -36,8 +37,30 @@ export interface Context<Config = unknown> {
   primary: Channel;
   retry: Retry;
   batch: Batch;
+  /**
+   * Answers a request with server-sent events, to which `send` adds. The stream ends after 10 to 15 s, and when the worker
+   * stops: the browser opens it again by itself. Absent if there is none, and the status says so: a HEAD request, or more
+   * than 1,000 viewers.
+   */
+  stream(ctx: Request): Viewer | undefined;
   /** Milliseconds for which a request may come again under the same id. */
   deduplicationWindow: number;
+}
+
+/** Whoever looks at a stream of events. */
+export interface Viewer {
+  /** Whether it has read what it was sent before. Otherwise skip it: the next frame will have what is new then. */
+  ready(): boolean;
+  /** A frame for several viewers is encoded once, if it is the same object. `data` becomes JSON. */
+  send(frame: StreamFrame): void;
+  /** Resolves when it is gone. */
+  closed: Promise<void>;
+}
+
+export interface StreamFrame {
+  event?: string;
+  id?: string;
+  data: unknown;
 }
 
 /**

@@ -3,6 +3,7 @@ import { watch } from 'node:fs';
 import throng from 'throng';
 import { openPrimary } from './app/primary.ts';
 import { answerRequests } from './contract.ts';
+import { createPrimaryHistory } from './dashboard/history.ts';
 import { type Config, readConfig } from './server/config.ts';
 import { ConfigError } from './server/env.ts';
 import { InstanceMetrics } from './server/instance-metrics.ts';
@@ -48,11 +49,13 @@ function exitWithConfigError(error: unknown): never {
 async function runPrimary(): Promise<void> {
   const metrics = new InstanceMetrics();
   const answerWorker = openPrimary({ config, log, deduplicationWindow });
+  const answerLive = createPrimaryHistory();
   const supervisor = new Supervisor(config, log, {
     observer: metrics,
     onFork(worker) {
       metrics.watch(worker);
       answerRequests(worker, 'metrics', () => metrics.toText(supervisor.wanted));
+      answerLive(worker);
       answerWorker(worker);
     },
   });

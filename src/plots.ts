@@ -8,10 +8,10 @@ import type { TopLevelSpec } from 'vega-lite';
 export interface Plots {
   figures: Plot[];
   /**
-   * Sends one command of Redis, such as `['XADD', …]`. With it, what `live` measures is kept in Redis, for all instances;
-   * without it in the primary, for this instance.
+   * With it, what `live` measures is kept in Redis, for all instances; without it in the primary, for this one. `command`
+   * sends a command, such as `['XRANGE', …]`. The key becomes a stream: XADD and XRANGE need rights to it (redis.acl).
    */
-  redis?(command: string[]): Promise<unknown>;
+  redis?: { key: string; command(words: string[]): Promise<unknown> } | undefined;
 }
 
 /** A Date is drawn as a time. Write a day as a text, `2026-11-28`. Other times are milliseconds since the epoch. */

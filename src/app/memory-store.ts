@@ -3,7 +3,7 @@
  * ends; workers ask for numbers over their IPC channels.
  */
 import { answerRequests, type Channel, createRequester } from '../contract.ts';
-import type { Store } from './store.ts';
+import { type Note, notesKept, type Store } from './store.ts';
 
 interface Allocation {
   ids: string[];
@@ -15,6 +15,9 @@ export interface Memory {
   /** Does at once what Store.allocate promises. */
   allocate(ids: string[]): number[];
   count(): number;
+  /** What Store.note and Store.notes promise. */
+  note(at: number, count: number): void;
+  notes(): Note[];
 }
 
 /** `window`: milliseconds. */
@@ -34,11 +37,21 @@ export function createMemory(window: number, now: () => number = Date.now): Memo
       return count;
     });
   }
-  return { allocate, count: () => count };
+  let notes: Note[] = [];
+  function note(at: number, count: number): void {
+    if (at <= (notes.at(-1)?.at ?? 0)) return;
+    notes = [...notes.filter((old) => old.at > at - notesKept), { at, count }];
+  }
+  return { allocate, count: () => count, note, notes: () => notes };
 }
 
-/** In the primary: answers the allocations that arrive over one worker's channel. */
-export function answerAllocations(worker: Channel, memory: Pick<Memory, 'allocate'>): void {
+/** In the primary: answers what arrives over one worker's channel. */
+export function answerChannel(worker: Channel, memory: Memory): void {
+  answerRequests(worker, 'count', memory.count);
+  answerRequests(worker, 'notes', (note?: Note) => {
+    if (note) memory.note(note.at, note.count);
+    return memory.notes();
+  });
   answerRequests(worker, 'allocate', ({ ids, deadline }: Allocation) => {
     if (Date.now() > deadline) throw new Error('the deadline has passed');
     return memory.allocate(ids);
@@ -48,8 +61,13 @@ export function answerAllocations(worker: Channel, memory: Pick<Memory, 'allocat
 /** In a worker: the store whose allocations go to the primary. */
 export function openMemoryStore(primary: Channel): Store {
   const allocate = createRequester<Allocation, number[]>(primary, 'allocate');
+  const count = createRequester<undefined, number>(primary, 'count');
+  const notes = createRequester<Note | undefined, Note[]>(primary, 'notes');
   return {
     allocate: (ids, deadline) => allocate({ ids, deadline }),
+    count: () => count(undefined),
+    note: (at, count) => notes({ at, count }).then(() => {}),
+    notes: () => notes(undefined),
     async ready() {
       if (!primary.connected) throw new Error('the primary process is gone');
     },

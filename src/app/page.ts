@@ -25,16 +25,16 @@ const page = (hits: number) => `<!doctype html>
   <title>Visits</title>
   <link rel="icon" href="favicon.svg">
   <link rel="stylesheet" href="page.css">
-  <script type="module" src="dashboard/live.js"></script> <!-- dashboard -->
+  <script type="module" src="live.js"></script>
 </head>
 <body>
   <main>
     <h1>I've been seen <strong id="hits">${hits}</strong> times.</h1>
-    <p><button type="button" id="pause" aria-pressed="false" disabled>Pause</button></p> <!-- dashboard -->
-    <p id="state" role="status"></p> <!-- dashboard -->
+    <p><button type="button" id="pause" aria-pressed="false" disabled>Pause</button></p>
+    <p id="state" role="status"></p>
     <p>Answered by worker ${process.pid}.</p>
     <p>Add a route in <code>src/app/routes.ts</code>; <code>docs/</code> explains the rest.</p>
-    <p><a href="dashboard">Plots</a></p> <!-- dashboard -->
+    <p><a href="dashboard">Dashboard</a></p>
   </main>
 </body>
 </html>

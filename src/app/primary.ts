@@ -1,6 +1,5 @@
 import type { OpenPrimary } from '../contract.ts';
-import { answerHistory, createMemoryHistory } from './dashboard/memory-history.ts'; // dashboard
-import { answerAllocations, createMemory } from './memory-store.ts';
+import { answerChannel, createMemory } from './memory-store.ts';
 import type { AppConfig } from './settings.ts';
 
 /** What lives in the primary process, of which there is one: without Redis, the count. */
@@ -11,9 +10,5 @@ export const openPrimary: OpenPrimary<AppConfig> = ({ config, log, deduplication
   }
   log.info('the count is kept in this process and is lost at its exit (set REDIS_URL to keep it)');
   const memory = createMemory(deduplicationWindow);
-  const history = createMemoryHistory(memory.count); // dashboard
-  return (worker) => {
-    answerAllocations(worker, memory);
-    answerHistory(worker, history); // dashboard
-  };
+  return (worker) => answerChannel(worker, memory);
 };

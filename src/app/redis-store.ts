@@ -2,13 +2,16 @@ import { lookup } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { createClient, defineScript } from 'redis';
 import type { Log } from '../contract.ts';
-import type { Store } from './store.ts';
+import { notesKept, type Store } from './store.ts';
 
 /**
  * The key of the count. Ids are remembered in one hash for each deduplication window: `{visits}:INDEX`. A hash expires as
  * a whole: far less work than a key for each id. The braces put all keys into one slot of a cluster.
  */
 export const countKey = 'visits';
+/** Streams: the count at the start of each hour, and what the dashboard's live figures show. */
+const hoursKey = `${countKey}:hours`;
+const liveKey = `${countKey}:seconds`;
 
 // Milliseconds. A frozen Redis neither answers nor closes its connections, so a silent one is given up after
 // socketTimeout. Pings keep an idle one from being silent. Redis is found again well within a second of its return.
@@ -97,13 +100,6 @@ function readNumbers([first = 0, ...known]: number[], count: number): number[] {
   return numbers;
 }
 
-type Client = Pick<ReturnType<typeof createClient>, 'get' | 'xAdd' | 'xRange'>;
-
-/** What else the app asks of Redis goes over the same connection. */
-export interface RedisStore extends Store {
-  command<Reply>(send: (client: Client) => Promise<Reply>): Promise<Reply>;
-}
-
 interface Options {
   log: Log;
   /** Milliseconds. */
@@ -116,15 +112,15 @@ interface Options {
  * The store in Redis. Returns at once and connects in the background, for as long as it takes: until then, and
  * whenever Redis is away, calls reject within a second.
  */
-export function openRedisStore(url: string, { log, deduplicationWindow, password }: Options): RedisStore {
+export function openRedisStore(url: string, { log, deduplicationWindow, password }: Options): Store {
   let clockOffset = 0; // milliseconds by which Redis' clock is ahead of ours, as of its last answer
   const client = createRedisClient(url, password);
-  const { command, succeed, close } = keepConnected(client, new URL(url).host, log);
+  const { attempt, succeed, close } = keepConnected(client, new URL(url).host, log);
   client.on('ready', () => run([], Number.MAX_SAFE_INTEGER).catch(() => {})); // is it the right server?
 
   /** What the script returns after its clock. */
   async function run(ids: string[], deadline: number): Promise<number[]> {
-    const [now, ...reply] = (await command(() =>
+    const [now, ...reply] = (await attempt(() =>
       client.allocate(deduplicationWindow, ids, deadline + clockOffset),
     )) as [number, ...number[]];
     clockOffset = now - Date.now();
@@ -132,8 +128,10 @@ export function openRedisStore(url: string, { log, deduplicationWindow, password
     return reply;
   }
 
+  const command = (words: string[]): Promise<unknown> => attempt(() => client.sendCommand(words));
+
   return {
-    command,
+    redis: { key: liveKey, command },
     async allocate(ids, deadline) {
       const reply = await run(ids, deadline);
       if (reply.length === 0) throw new Error('the ids reached Redis after their deadline');
@@ -141,6 +139,19 @@ export function openRedisStore(url: string, { log, deduplicationWindow, password
     },
     async ready() {
       await run([], Number.MAX_SAFE_INTEGER);
+    },
+    async count() {
+      return Number(await command(['GET', countKey]));
+    },
+    async note(at, count) {
+      const entry = [`${at}-0`, 'text', String(count)];
+      await command(['XADD', hoursKey, 'MINID', '~', String(at - notesKept), ...entry]).catch((error) => {
+        if (!/equal or smaller/.test(error.message)) throw error; // another worker was first
+      });
+    },
+    async notes() {
+      const entries = (await command(['XRANGE', hoursKey, '-', '+'])) as [id: string, fields: string[]][];
+      return entries.map(([id, [, count]]) => ({ at: Number.parseInt(id, 10), count: Number(count) }));
     },
     close,
   };
@@ -219,9 +230,9 @@ function keepConnected(client: ReturnType<typeof createRedisClient>, address: st
   client.on('error', fail);
   connect();
   return {
-    async command<Reply>(send: (client: Client) => Promise<Reply>): Promise<Reply> {
+    async attempt<Reply>(send: () => Promise<Reply>): Promise<Reply> {
       try {
-        return await send(client);
+        return await send();
       } catch (error) {
         if (wrongServer.test((error as Error).message)) fail(error as Error);
         throw new Error(describe(error as Error), { cause: error });

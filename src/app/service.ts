@@ -1,6 +1,8 @@
 import type { Context, OpenService } from '../contract.ts';
 import { createCounter } from './counter.ts';
-import { openDashboard } from './dashboard/dashboard.ts'; // dashboard
+import { createHours } from './hours.ts';
+import { createLive } from './live.ts';
+import { createPlots } from './plots.ts';
 import { createRoutes } from './routes.ts';
 import type { AppConfig } from './settings.ts';
 import type { Store } from './store.ts';
@@ -9,18 +11,13 @@ import type { Store } from './store.ts';
 export const openService: OpenService<AppConfig> = async (context) => {
   const store = await openStore(context);
   const counter = createCounter(store, context);
-  const router = createRoutes(counter);
-  const dashboard = await openDashboard(context, store); // dashboard
-  router.use(dashboard.router.routes()); // dashboard
+  const hours = createHours(store);
   return {
-    router,
+    router: createRoutes(counter, createLive(store, context)),
+    plots: { figures: createPlots(context.metrics, hours), redis: store.redis },
     ready: store.ready,
-    drain() {
-      // End your streams here.
-      dashboard.drain(); // dashboard
-    },
     async close() {
-      await dashboard.close(); // dashboard
+      hours.close();
       await store.close();
     },
   };

@@ -1,5 +1,4 @@
 import type { Values } from '../contract.ts';
-import { dashboardSetting } from './dashboard/setting.ts'; // dashboard
 import { storeSettings } from './store-settings.ts';
 
 /**
@@ -7,9 +6,6 @@ import { storeSettings } from './store-settings.ts';
  * value may be absent) and its `meaning`. `parse` gets the text and throws an error that says what would be right. A
  * `secret` value is never shown.
  */
-export const appSettings = {
-  ...storeSettings,
-  dashboard: dashboardSetting, // dashboard
-};
+export const appSettings = { ...storeSettings };
 
 export type AppConfig = Values<typeof appSettings>;

@@ -2,7 +2,7 @@ import { BlockList, isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { appSettings } from '../app/settings.ts';
 import type { Setting, Values } from '../contract.ts';
-import { integer, oneOf, readSettings, seconds } from './env.ts';
+import { ConfigError, integer, oneOf, readSettings, seconds } from './env.ts';
 
 /** Where to listen: the path of a unix socket, or a TCP port, on every address or on one. */
 export type Listen = { path: string } | { port: number; host?: string };
@@ -43,6 +43,14 @@ function parseProxies(text: string): BlockList {
   return list;
 }
 
+const doors = ['closed', 'open', 'private'] as const;
+
+function parseDoor(text: string): (typeof doors)[number] {
+  const word = { true: 'open', false: 'closed' }[text];
+  if (word) throw new Error(`${word}, which replaces ${text}`);
+  return oneOf(doors)(text);
+}
+
 /** The server's settings. docs/settings.md links here. */
 export const serverSettings = {
   listen: {
@@ -68,6 +76,23 @@ export const serverSettings = {
     default: 'closed',
     meaning: '`open`: without nginx, `/metrics` is answered to everybody who reaches the port',
     parse: oneOf(['closed', 'open']),
+  },
+  dashboard: {
+    name: 'DASHBOARD',
+    default: 'closed',
+    meaning:
+      '`open`: everybody who reaches the service may see `/dashboard`; `private`: who knows the password',
+    parse: parseDoor,
+  },
+  dashboardPassword: {
+    name: 'DASHBOARD_PASSWORD',
+    default: undefined,
+    meaning: 'for `DASHBOARD=private`: the user and the password, as `user:password`',
+    secret: true,
+    parse(text: string): string {
+      if (!/^[^:]+:./s.test(text)) throw new Error('user:password');
+      return text;
+    },
   },
   /** Number of worker processes. */
   workers: {
@@ -130,6 +155,11 @@ export type Config = Omit<Values<typeof settings>, 'port'> & { listen: Listen; w
  */
 export function readConfig(environment: Record<string, string | undefined>): Config {
   const values = readSettings(settings, environment); // not copied: an access may read a file
+  if (values.dashboard === 'private' && values.dashboardPassword === undefined) {
+    throw new ConfigError([
+      'DASHBOARD is "private"; right would be with DASHBOARD_PASSWORD_FILE, a file that has user:password',
+    ]);
+  }
   const { port, listen = { port }, workers = chooseWorkers() } = values;
   return Object.assign(values, { listen, workers });
 }

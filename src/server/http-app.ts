@@ -22,6 +22,7 @@ interface Options {
   metrics?: Pick<WorkerMetrics, 'middleware'>;
   /** The metrics of all workers, as Prometheus reads them. */
   readMetrics?: (() => Promise<string>) | undefined;
+  dashboard?: Router | undefined;
   /** The folder whose files are served, if nginx is not in front. */
   files?: string | undefined;
   /** Whether the request came in by the private way, on which alone `/readyz` and `/metrics` are answered. */
@@ -33,7 +34,14 @@ interface Options {
 /** Your routes, with what every request needs in front of them: an id, two probes, and refusal of what is malformed. */
 export function createHttpApp(
   service: Service,
-  { metrics, readMetrics, files, isPrivate = () => true, isTrustedProxy = () => false }: Options = {},
+  {
+    metrics,
+    readMetrics,
+    dashboard,
+    files,
+    isPrivate = () => true,
+    isTrustedProxy = () => false,
+  }: Options = {},
 ): HttpApp {
   const koa = new Koa({ proxy: true, maxIpsCount: 1 }); // the last address is what the proxy saw itself
   // All methods are known, so a wrong one is answered 405 and never 501.
@@ -56,6 +64,7 @@ export function createHttpApp(
     ctx.body = 'ready\n';
   });
   if (readMetrics) router.get('/metrics', privately, sendMetrics(readMetrics));
+  if (dashboard) router.use(dashboard.routes());
   router.use(service.router.routes());
 
   if (metrics) koa.use(metrics.middleware);

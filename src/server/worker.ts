@@ -3,11 +3,13 @@ import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { openService } from '../app/service.ts';
 import { type Channel, createRequester, type Log } from '../contract.ts';
+import { openDashboard } from '../dashboard/dashboard.ts';
 import type { Config } from './config.ts';
 import { createHttpApp, logFailures } from './http-app.ts';
 import { createHttpServer } from './http-server.ts';
 import type { FromPrimary, FromWorker } from './messages.ts';
 import { batch, deduplicationWindow, retry, withinTime } from './retry.ts';
+import { Streams } from './streams.ts';
 import { WorkerMetrics } from './worker-metrics.ts';
 
 /** `instance`: all workers stop. `worker`: only this one does, and its successor listens already. */
@@ -41,12 +43,16 @@ export async function startWorker(
   primary.on('message', (message: FromPrimary) => {
     if (message.type === 'worker-events') metrics.addEvents(message.events);
   });
-  const service = await openService({ config, log, primary, metrics, retry, batch, deduplicationWindow });
+  const streams = new Streams();
+  const context = { config, log, primary, metrics, retry, batch, deduplicationWindow, stream: streams.open };
+  const service = await openService(context);
+  const dashboard = service.plots && openDashboard(service.plots, context);
 
   const atPort = 'port' in config.listen;
   const { koa, stopBeingReady } = createHttpApp(service, {
     metrics,
     readMetrics: atPort && config.metrics === 'closed' ? undefined : createMetricsReader(primary),
+    dashboard: dashboard?.router,
     files: atPort ? files : undefined,
     isPrivate: atPort ? undefined : (request) => request.headers['x-private'] === '1', // set by nginx' private port
     isTrustedProxy: createProxyCheck(config),
@@ -62,20 +68,23 @@ export async function startWorker(
   await server.listen();
   send({ type: 'listening' });
 
-  const heartbeat = setInterval(
-    () => send({ type: 'heartbeat', metrics: metrics.snapshot() }),
-    Math.min(maxHeartbeatInterval, config.workerTimeout / 4 || maxHeartbeatInterval),
-  );
+  const beat = () => send({ type: 'heartbeat', metrics: metrics.snapshot() });
+  const heartbeat = setInterval(beat, heartbeatInterval(config));
 
   return async function stop(scope) {
     if (scope === 'instance') stopBeingReady();
-    service.drain();
+    service.drain?.();
+    streams.drain();
     await server.close();
     clearInterval(heartbeat);
+    await dashboard?.close();
     await service.close();
-    send({ type: 'heartbeat', metrics: metrics.snapshot() }); // its last totals
+    beat(); // its last totals
   };
 }
+
+const heartbeatInterval = ({ workerTimeout }: Pick<Config, 'workerTimeout'>) =>
+  Math.min(maxHeartbeatInterval, workerTimeout / 4 || maxHeartbeatInterval);
 
 /** Only nginx reaches a unix socket. At a port, a proxy is trusted if TRUSTED_PROXIES has its address. */
 function createProxyCheck({ listen, trustedProxies }: Pick<Config, 'listen' | 'trustedProxies'>) {

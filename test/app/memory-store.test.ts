@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
-import { answerAllocations, createMemory, openMemoryStore } from '../../src/app/memory-store.ts';
+import { answerChannel, createMemory, openMemoryStore } from '../../src/app/memory-store.ts';
 import type { Channel } from '../../src/contract.ts';
 
 const deduplicationWindow = 30_000;
@@ -70,10 +70,10 @@ test('no more ids are remembered than came within the deduplication window', () 
 });
 
 test('workers that ask over their channels share one count', async () => {
-  const { allocate } = createMemory(deduplicationWindow);
+  const memory = createMemory(deduplicationWindow);
   const stores = [1, 2, 3].map(() => {
     const { worker, primary } = createChannel();
-    answerAllocations(worker, { allocate });
+    answerChannel(worker, memory);
     return openMemoryStore(primary);
   });
   const calls = Array.from({ length: 60 }, (_, i) => stores[i % 3]?.allocate([`a${i}`, `b${i}`], soon) ?? []);
@@ -83,8 +83,9 @@ test('workers that ask over their channels share one count', async () => {
 
 test('other messages on the channel are left to others', async () => {
   const { worker, primary } = createChannel();
-  const allocate = jest.fn(createMemory(deduplicationWindow).allocate);
-  answerAllocations(worker, { allocate });
+  const memory = createMemory(deduplicationWindow);
+  const allocate = jest.spyOn(memory, 'allocate');
+  answerChannel(worker, memory);
   const store = openMemoryStore(primary);
   primary.send?.({ type: 'heartbeat' });
   worker.send?.({ type: 'retire' });
@@ -109,8 +110,9 @@ test('an allocation that cannot be sent is rejected, and a store without its pri
 
 test('an allocation whose deadline has passed counts nothing and is rejected', async () => {
   const { worker, primary } = createChannel();
-  const allocate = jest.fn(createMemory(deduplicationWindow).allocate);
-  answerAllocations(worker, { allocate });
+  const memory = createMemory(deduplicationWindow);
+  const allocate = jest.spyOn(memory, 'allocate');
+  answerChannel(worker, memory);
   await expect(openMemoryStore(primary).allocate(['a'], Date.now() - 1)).rejects.toThrow('deadline');
   expect(allocate).not.toHaveBeenCalled();
 });
@@ -121,7 +123,7 @@ test('a worker that is gone is no matter to the primary', async () => {
     done?.(new Error('channel closed'));
     return false;
   };
-  answerAllocations(Object.assign(atPrimary, { send }), createMemory(deduplicationWindow));
+  answerChannel(Object.assign(atPrimary, { send }), createMemory(deduplicationWindow));
   expect(() =>
     atPrimary.emit('message', { type: 'allocate', call: 1, question: { ids: ['a'], deadline: soon } }),
   ).not.toThrow();

@@ -11,7 +11,8 @@ const log = { info() {}, warn() {}, error() {} } as unknown as Log;
 
 /** What the deployed user may do, but for what the client needs for itself and can do without. */
 const rights = readFileSync('src/app/redis.acl', 'utf8')
-  .replaceAll(/^.* # (dashboard|before .*)$|#.*$/gm, '') // what counts a visit needs nothing of these
+  .replace(/^# A visit needs none of these[\s\S]*/m, '')
+  .replaceAll(/#.*$/gm, '')
   .split(/\s+/)
   .filter((rule) => rule && rule !== '+ping' && rule !== '+client|setinfo');
 

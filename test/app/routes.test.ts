@@ -22,9 +22,9 @@ async function serve(failure?: Error) {
       return ids.push(id);
     },
   };
-  const router = createRoutes(counter);
+  const router = createRoutes(counter, { show() {} });
   const { koa } = createHttpApp(
-    { router, async ready() {}, drain() {}, async close() {} },
+    { router, async ready() {}, async close() {} },
     { metrics: new WorkerMetrics(), readMetrics: async () => '', isTrustedProxy: () => true },
   );
   koa.silent = true;

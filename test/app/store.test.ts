@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { type Counter, createCounter } from '../../src/app/counter.ts';
-import { answerAllocations, createMemory, openMemoryStore } from '../../src/app/memory-store.ts';
+import { answerChannel, createMemory, openMemoryStore } from '../../src/app/memory-store.ts';
 import { countKey, openRedisStore } from '../../src/app/redis-store.ts';
 import type { Store } from '../../src/app/store.ts';
 import type { Log } from '../../src/contract.ts';
@@ -42,7 +42,7 @@ async function openMemoryStores(workers: number): Promise<Store[]> {
   return Array.from({ length: workers }, () => {
     const [worker, primary] = [new EventEmitter(), new EventEmitter()];
     const carry = (to: EventEmitter) => (message: object) => setImmediate(() => to.emit('message', message));
-    answerAllocations(Object.assign(worker, { send: carry(primary) as never }), memory);
+    answerChannel(Object.assign(worker, { send: carry(primary) as never }), memory);
     return openMemoryStore(Object.assign(primary, { send: carry(worker) as never, connected: true }));
   });
 }

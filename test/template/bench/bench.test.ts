@@ -259,7 +259,7 @@ test(
 test(
   'what watching costs',
   async () => {
-    const stack = await startThisStack(2, { DASHBOARD: 'true' });
+    const stack = await startThisStack(2, { DASHBOARD: 'open' });
     const share = await measureViewers(stack, { rounds, seconds, connections });
     say();
     say('## What watching costs');

@@ -33,7 +33,7 @@ export async function startStack(env: Record<string, string> = {}): Promise<Stac
   const redis = await startRedis({ appendOnly: true });
   const socketPath = join(temporaryDirectory(), 'app.sock');
   const app = await startApp({
-    env: { WEB_CONCURRENCY: '2', DASHBOARD: 'true', REDIS_URL: redis.url, ...env, LISTEN: socketPath },
+    env: { WEB_CONCURRENCY: '2', DASHBOARD: 'open', REDIS_URL: redis.url, ...env, LISTEN: socketPath },
   });
   const nginx = await startNginx(socketPath);
   return { app, nginx, redis, url: `http://localhost:${nginx.port}/` };

@@ -190,7 +190,7 @@ describe('what happens to the service while it is watched', () => {
     stack.app = await startApp({
       env: {
         WEB_CONCURRENCY: '2',
-        DASHBOARD: 'true',
+        DASHBOARD: 'open',
         REDIS_URL: stack.redis.url,
         LISTEN: address.socketPath,
       },
@@ -242,7 +242,7 @@ test.each(
 );
 
 test('without nginx the app serves its files itself', async () => {
-  const app = await startApp({ env: { WEB_CONCURRENCY: '1', DASHBOARD: 'true' } });
+  const app = await startApp({ env: { WEB_CONCURRENCY: '1', DASHBOARD: 'open' } });
   if (!('port' in app.address)) throw new Error('no port');
   context = await browser.newContext();
   const page = await context.newPage();

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import type { Context } from 'koa';
-import { Streams } from '../../../src/app/dashboard/streams.ts';
+import { Streams } from '../../src/server/streams.ts';
 
 beforeEach(() => {
   jest.useFakeTimers();
@@ -28,23 +28,24 @@ class Response extends EventEmitter {
   }
 }
 
-function open(streams: Streams<object>, method = 'GET') {
+function open(streams: Streams, method = 'GET') {
   const res = new Response();
   const ctx = { method, res, status: 404, set() {} } as unknown as Context;
-  return { viewer: streams.open(ctx, {}), res, ctx };
+  return { viewer: streams.open(ctx), res, ctx };
 }
 
-test('the thousand-and-first viewer of a worker is refused with a reason', () => {
-  const streams = new Streams<object>();
-  for (let i = 0; i < 1_000; i++) expect(open(streams).viewer).toBeDefined();
+test('the thousand-and-first viewer of a worker is refused with a reason, until one is gone', () => {
+  const streams = new Streams();
+  const [first] = Array.from({ length: 1_000 }, () => open(streams));
   const { viewer, ctx } = open(streams);
   expect([viewer, ctx.status]).toEqual([undefined, 204]);
+  first?.res.destroy();
+  expect(open(streams).viewer).toBeDefined();
   streams.drain();
-  expect(streams.viewers.size).toBe(0);
 });
 
-test('a viewer that does not read is not ready, is written nothing, and is dropped in the end', () => {
-  const streams = new Streams<object>();
+test('a viewer that does not read is not ready, is written nothing, and is dropped in the end', async () => {
+  const streams = new Streams();
   const { viewer, res } = open(streams);
   expect(viewer?.ready()).toBe(true);
   res.writableNeedDrain = true;
@@ -52,20 +53,30 @@ test('a viewer that does not read is not ready, is written nothing, and is dropp
   expect(viewer?.ready()).toBe(false);
   jest.advanceTimersByTime(9_000);
   expect(res.written).toHaveLength(length);
-  expect(streams.viewers.size).toBe(1);
   jest.advanceTimersByTime(7_000);
-  expect(streams.viewers.size).toBe(0);
+  await viewer?.closed;
+});
+
+test('a frame for many viewers is encoded once', () => {
+  const streams = new Streams();
+  const viewers = [open(streams), open(streams), open(streams)];
+  const toJSON = jest.fn(() => 'once');
+  const frame = { event: 'news', id: '7', data: { toJSON } };
+  for (const { viewer } of viewers) viewer?.send(frame);
+  for (const { res } of viewers) expect(res.written.at(-1)).toBe('event: news\nid: 7\ndata: "once"\n\n');
+  expect(toJSON).toHaveBeenCalledTimes(1);
+  streams.drain();
 });
 
 test('a stream without news gives signs of life', () => {
-  const streams = new Streams<object>();
+  const streams = new Streams();
   const { res } = open(streams);
   jest.advanceTimersByTime(8_000);
   expect(res.written.filter((text) => text === ':\n\n').length).toBeGreaterThanOrEqual(4);
 });
 
 test('after drain() a stream ends as soon as it has begun', () => {
-  const streams = new Streams<object>();
+  const streams = new Streams();
   streams.drain();
   const { res } = open(streams);
   jest.advanceTimersByTime(1);
@@ -73,7 +84,6 @@ test('after drain() a stream ends as soon as it has begun', () => {
 });
 
 test('HEAD opens no stream', () => {
-  const streams = new Streams<object>();
-  const { viewer, ctx } = open(streams, 'HEAD');
-  expect([viewer, ctx.status, streams.viewers.size]).toEqual([undefined, 200, 0]);
+  const { viewer, ctx } = open(new Streams(), 'HEAD');
+  expect([viewer, ctx.status]).toEqual([undefined, 200]);
 });

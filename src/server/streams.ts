@@ -4,6 +4,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { Context } from 'koa';
+import type { StreamFrame, Viewer } from '../contract.ts';
 
 /** Milliseconds. */
 const minAge = 10_000;
@@ -13,24 +14,29 @@ const endTimeout = 500;
 
 const maxViewers = 1_000; // a worker
 
-export interface Viewer {
-  /** Whether it has read what it was sent before. Otherwise skip it: the next frame will have what is new then. */
-  ready(): boolean;
-  send(frame: { event?: string; id?: string; data: unknown }): void;
-}
-
 const between = (min: number, max: number) => min + Math.random() * (max - min);
 
-export class Streams<Own> {
-  /** Who looks, and what you know of each. */
-  readonly viewers = new Map<Viewer, Own>();
+const encoded = new WeakMap<StreamFrame, string>();
+
+/** A frame that many viewers get is encoded once. */
+function encode(frame: StreamFrame): string {
+  const known = encoded.get(frame);
+  if (known !== undefined) return known;
+  const { event, id, data } = frame;
+  const lines = [event && `event: ${event}`, id && `id: ${id}`, `data: ${JSON.stringify(data)}`];
+  const text = `${lines.filter(Boolean).join('\n')}\n\n`;
+  encoded.set(frame, text);
+  return text;
+}
+
+export class Streams {
   readonly #ends = new Set<() => void>();
   #draining = false;
 
-  /** Answers the request with a stream; `own` is told to `viewers`. Returns nothing if there is none: see the status. */
-  open(ctx: Context, own: Own): Viewer | undefined {
+  /** What contract.ts promises of `stream`. */
+  open = (ctx: Context): Viewer | undefined => {
     ctx.set('Cache-Control', 'no-store');
-    if (this.viewers.size >= maxViewers) {
+    if (this.#ends.size >= maxViewers) {
       ctx.status = 204; // tells an EventSource not to come again
       return undefined;
     }
@@ -40,10 +46,8 @@ export class Streams<Own> {
     }
     ctx.respond = false;
     ctx.res.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
-    const viewer = this.#serve(ctx.res);
-    if (!this.#draining) this.viewers.set(viewer, own);
-    return viewer;
-  }
+    return this.#serve(ctx.res);
+  };
 
   #serve(res: ServerResponse): Viewer {
     let lastSent = 0;
@@ -51,16 +55,10 @@ export class Streams<Own> {
       lastSent = Date.now();
       res.write(text);
     };
-    const viewer: Viewer = {
-      ready: () => !res.writableNeedDrain && !res.writableEnded,
-      send({ event, id, data }) {
-        const lines = [event && `event: ${event}`, id && `id: ${id}`, `data: ${JSON.stringify(data)}`];
-        write(`${lines.filter(Boolean).join('\n')}\n\n`);
-      },
-    };
+    const ready = () => !res.writableNeedDrain && !res.writableEnded;
     write(`retry: ${Math.round(between(100, 1_000))}\n\n`);
     const signOfLife = setInterval(() => {
-      if (viewer.ready() && Date.now() - lastSent >= maxSilence) write(':\n\n');
+      if (ready() && Date.now() - lastSent >= maxSilence) write(':\n\n');
     }, maxSilence / 3);
     const end = () => {
       if (res.writableEnded) return;
@@ -69,14 +67,16 @@ export class Streams<Own> {
     };
     const aged = setTimeout(end, between(minAge, maxAge));
     this.#ends.add(end);
-    res.once('close', () => {
-      clearInterval(signOfLife);
-      clearTimeout(aged);
-      this.#ends.delete(end);
-      this.viewers.delete(viewer);
+    const closed = new Promise<void>((resolve) => {
+      res.once('close', () => {
+        clearInterval(signOfLife);
+        clearTimeout(aged);
+        this.#ends.delete(end);
+        resolve();
+      });
     });
     if (this.#draining) setImmediate(end);
-    return viewer;
+    return { ready, send: (frame) => write(encode(frame)), closed };
   }
 
   /** Ends all streams, and those that come later at once. */

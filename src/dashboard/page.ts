@@ -1,0 +1,28 @@
+/** The page, which its script fills. Links are relative, as an editor's preview under a path prefix needs them. */
+export const dashboardPage = (files: string[]) => `<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width">
+  <title>Dashboard</title>
+  <link rel="icon" href="favicon.svg">
+${files.map(link).join('\n')}
+</head>
+<body>
+  <header>
+    <h1>Dashboard</h1>
+    <button type="button" id="pause" aria-pressed="false">Pause</button>
+    <p id="state" role="status">connecting</p>
+    <p id="scope"></p>
+    <form id="controls"></form>
+  </header>
+  <noscript><p>The figures are drawn by a script.</p></noscript>
+  <main></main>
+</body>
+</html>
+`;
+
+const link = (file: string) =>
+  file.endsWith('.css')
+    ? `  <link rel="stylesheet" href="dashboard/static/${file}">`
+    : `  <script type="module" src="dashboard/static/${file}"></script>`;
