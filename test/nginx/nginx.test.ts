@@ -407,6 +407,17 @@ test('a static file whose name has a hash of its content is kept for good', asyn
   expect((await request(nginx, '/app-facade.js')).headers['cache-control']).toBe('no-cache');
 });
 
+test('a static file that is there in its compressed form, too, is sent in that form', async () => {
+  const files = temporaryDirectory();
+  writeFileSync(join(files, 'app.js'), 'as it is');
+  writeFileSync(join(files, 'app.js.gz'), 'compressed before');
+  const nginx = await startNginx(join(files, 'nobody.sock'), { files });
+  const sent = await request(nginx, '/app.js', { headers: { 'Accept-Encoding': 'gzip' } });
+  expect(sent.headers).toMatchObject({ 'content-encoding': 'gzip', vary: 'Accept-Encoding' });
+  expect(sent.body).toBe('compressed before');
+  expect((await request(nginx, '/app.js')).body).toBe('as it is');
+});
+
 test('no path leads out of the static files', async () => {
   const nginx = await startNginx(join(temporaryDirectory(), 'nobody.sock'));
   for (const path of [
