@@ -11,13 +11,14 @@ ${files.map(link).join('\n')}
 <body>
   <header>
     <h1>Dashboard</h1>
-    <button type="button" id="pause" aria-pressed="false">Pause</button>
     <p id="state" role="status">connecting</p>
-    <p id="scope"></p>
-    <form id="controls"></form>
+    <button type="button" id="pause" aria-pressed="false">Pause</button>
+    <nav><a href=".">The service</a></nav>
   </header>
   <noscript><p>The figures are drawn by a script.</p></noscript>
+  <div id="controls" class="controls"></div>
   <main></main>
+  <p id="scope"></p>
 </body>
 </html>
 `;
