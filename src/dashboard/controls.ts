@@ -7,9 +7,6 @@ export class BadQuery extends Error {
   override name = 'BadQuery';
 }
 
-/** A query, in which a name may come several times. */
-export type Query = Record<string, string[]>;
-
 type AnyControl = Control<unknown>;
 
 async function choicesOf({ choices = [] }: AnyControl): Promise<{ value: string; text: string }[]> {
@@ -36,19 +33,18 @@ export async function describeControl(name: string, control: AnyControl): Promis
  *
  * @throws {BadQuery} if the query has anything else.
  */
-export async function readValues(controls: Controls, query: Query): Promise<Record<string, unknown>> {
-  const left = new Map(Object.entries(query));
-  const take = (name: string) => {
-    const texts = left.get(name);
-    left.delete(name);
-    return texts;
-  };
+export async function readValues(
+  controls: Controls,
+  query: URLSearchParams,
+): Promise<Record<string, unknown>> {
+  const left = new Set(query.keys());
+  const take = (name: string) => (left.delete(name) ? query.getAll(name) : undefined);
   const values: Record<string, unknown> = {};
   for (const [name, control] of Object.entries(controls)) {
     const described = await describeControl(name, control);
     values[name] = described.type === 'dates' ? readDays(described, take) : readValue(described, take(name));
   }
-  for (const name of left.keys()) {
+  for (const name of left) {
     const known = Object.keys(controls).join(', ') || 'none';
     throw new BadQuery(`there is no control ${JSON.stringify(name)}; the controls here: ${known}`);
   }

@@ -8,7 +8,7 @@ import type { Context, Middleware } from 'koa';
 import type { Context as ServiceContext, Viewer } from '../contract.ts';
 import type { LivePlot, Plot, Plots } from '../plots.ts';
 import { createDoor, type DoorSettings } from './door.ts';
-import { type DrawnPlot, describePlot, Figures, type Format } from './figures.ts';
+import { type DrawnPlot, Figures, type Format } from './figures.ts';
 import { openPrimaryHistory, openRedisHistory } from './history.ts';
 import { Live, overlap, startReporting } from './live.ts';
 import { dashboardPage } from './page.ts';
@@ -53,21 +53,17 @@ export function openDashboard({ figures: plots, redis }: Plots, options: Options
     ctx.body = dashboardPage(names);
   });
   router.get('/dashboard/', door, (ctx) => ctx.redirect('../dashboard')); // the page's links are relative
+  const computed = new Figures({ live, log, development: config.reload });
   router.get('/dashboard/plots.json', door, async (ctx) => {
     ctx.set('Cache-Control', 'no-store');
-    const body: PageOfPlots = {
-      version,
-      instance: redis ? 'all' : 'this',
-      plots: await Promise.all(plots.map(describePlot)),
-    };
-    ctx.body = body;
+    const instance = redis ? 'all' : 'this';
+    ctx.body = { version, instance, plots: await computed.describe(plots) } satisfies PageOfPlots;
   });
   const broadcast = createBroadcast(livePlots, live, version);
   router.get('/dashboard/events', door, (ctx) => {
     const viewer = stream(ctx);
     if (viewer) broadcast(viewer);
   });
-  const computed = new Figures({ live, log, development: config.reload });
   router.get('/dashboard/figures/:file', door, answerFigure(plots, computed));
   return { router, close: stop };
 }
@@ -92,10 +88,7 @@ function answerFigure(plots: Plot[], figures: Figures): Middleware {
 }
 
 async function sendFigure(ctx: Context, figures: Figures, plot: DrawnPlot, format: Format): Promise<void> {
-  const query: Record<string, string[]> = {};
-  for (const [name, value] of new URLSearchParams(ctx.querystring))
-    query[name] = [...(query[name] ?? []), value];
-  const { body, etag } = await figures.answer(plot, query, format);
+  const { body, etag } = await figures.answer(plot, new URLSearchParams(ctx.querystring), format);
   ctx.status = 200;
   ctx.set('ETag', etag);
   if (format !== 'json') ctx.attachment(`${plot.name}.${format}`);

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { Log } from '../contract.ts';
 import type { AskedPlot, Figure, LivePlot, Plot, Row } from '../plots.ts';
-import { BadQuery, describeControl, type Query, readValues } from './controls.ts';
+import { BadQuery, describeControl, readValues } from './controls.ts';
 import type { Live } from './live.ts';
 import { maxRows, type Rows, toCsv, toRecords, toRows } from './rows.ts';
 import { Budget, Slots } from './turns.ts';
@@ -55,6 +55,7 @@ export class Figures {
   readonly #slots = new Slots(concurrency);
   readonly #budget = new Budget();
   readonly #entries = new Map<string, Entry>(); // the oldest first
+  #page: { plots: Promise<PlotOnPage[]>; until: number } | undefined;
   readonly #failing = new Map<string, { message: string; requestId: string }>();
 
   constructor(options: Options) {
@@ -62,9 +63,10 @@ export class Figures {
   }
 
   /** Rejects with what `refuse` explains. */
-  async answer(plot: DrawnPlot, query: Query, format: Format): Promise<Answer> {
+  async answer(plot: DrawnPlot, query: URLSearchParams, format: Format): Promise<Answer> {
     await this.#budget.wait();
-    const key = JSON.stringify([plot.name, Object.entries(query).sort()]);
+    query.sort();
+    const key = `${plot.name}?${query}`;
     const known = this.#entries.get(key);
     const { made } = known && known.until > Date.now() ? known : this.#begin(key, plot, query);
     const figure = await made;
@@ -74,7 +76,16 @@ export class Figures {
     return answer;
   }
 
-  #begin(key: string, plot: DrawnPlot, query: Query): Entry {
+  /** What the page shows, asked once for all who open it within a second. */
+  async describe(plots: Plot[]): Promise<PlotOnPage[]> {
+    await this.#budget.wait();
+    if (!this.#page || this.#page.until < Date.now()) {
+      this.#page = { plots: Promise.all(plots.map(describePlot)), until: Date.now() + minAge };
+    }
+    return this.#page.plots;
+  }
+
+  #begin(key: string, plot: DrawnPlot, query: URLSearchParams): Entry {
     const made = this.#slots.run(() => withinTime(this.#make(plot, query), plot.name));
     const entry = { made, until: Number.POSITIVE_INFINITY, cells: 0 };
     this.#entries.delete(key);
@@ -100,10 +111,12 @@ export class Figures {
     }
   }
 
-  async #make(plot: DrawnPlot, query: Query): Promise<Made> {
-    const { points, ...rest } = query;
-    const values = await readValues(plot.controls, plot.kind === 'live' ? rest : query);
-    const rows = plot.kind === 'live' ? await this.#liveRows(plot, points) : await this.#ask(plot, values);
+  async #make(plot: DrawnPlot, query: URLSearchParams): Promise<Made> {
+    const isLive = plot.kind === 'live';
+    const points = query.get('points') ?? undefined;
+    if (isLive) query.delete('points');
+    const values = await readValues(plot.controls, query);
+    const rows = isLive ? await this.#liveRows(plot, points) : await this.#ask(plot, values);
     const { figure = null } = plot;
     const spec = typeof figure === 'function' ? figure(values) : figure;
     return { spec, rows, at: Date.now(), answers: new Map() };
@@ -119,8 +132,8 @@ export class Figures {
     return this.#budget.spend(() => toRows(list));
   }
 
-  async #liveRows(plot: LivePlot, [points = '10000', ...more]: string[] = []): Promise<Rows> {
-    if (!/^[1-9]\d{0,4}$/.test(points) || more.length > 0) {
+  async #liveRows(plot: LivePlot, points = '10000'): Promise<Rows> {
+    if (!/^[1-9]\d{0,4}$/.test(points)) {
       throw new BadQuery(`points is ${JSON.stringify(points)}; right would be a number from 1 to 99999`);
     }
     await this.#options.live.update().catch((cause) => {
@@ -154,7 +167,7 @@ export class Figures {
 }
 
 /** What the page learns of a plot. Where choices cannot be asked there are none, and the figure says why. */
-export async function describePlot(plot: Plot): Promise<PlotOnPage> {
+async function describePlot(plot: Plot): Promise<PlotOnPage> {
   const { kind, title, text } = plot;
   const shown = { kind, title, ...(text !== undefined && { text }) };
   if (plot.kind === 'heading') return { ...shown, name: '', width: 'whole', controls: [] };

@@ -6,13 +6,12 @@ const share = 0.2;
 const maxWaiting = 100;
 const refusalDelay = 1_000; // milliseconds: who asks again at once is kept from it
 
-/** Koa answers it by its `status` and `headers`. */
-export class Busy extends Error {
-  override name = 'Busy';
-  status = 503;
-  expose = true;
-  headers = { 'Retry-After': '2' };
-}
+/** Koa answers it by its `status` and `headers`. One, since each error is logged once. */
+const busy = Object.assign(new Error('too many figures are asked for now; please try again'), {
+  status: 503,
+  expose: true,
+  headers: { 'Retry-After': '2' },
+});
 
 /** Lets those through for whom `take` says so, in the order in which they came. */
 class Queue {
@@ -27,12 +26,12 @@ class Queue {
     return this.#waiting.length;
   }
 
-  /** @throws {Busy} after a while, if too many wait. */
+  /** @throws what is answered 503, after a while, if too many wait. */
   async wait(): Promise<void> {
     if (this.length === 0 && this.#take()) return;
     if (this.length >= maxWaiting) {
       await new Promise((resolve) => setTimeout(resolve, refusalDelay));
-      throw new Busy('too many figures are asked for now; please try again');
+      throw busy;
     }
     await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
@@ -52,7 +51,6 @@ export class Slots {
     this.#free = count;
   }
 
-  /** @throws {Busy} */
   async run<Result>(work: () => Promise<Result>): Promise<Result> {
     await this.#queue.wait();
     try {
@@ -71,7 +69,6 @@ export class Budget {
   #timer: NodeJS.Timeout | undefined;
   readonly #queue = new Queue(() => this.#take());
 
-  /** @throws {Busy} */
   async wait(): Promise<void> {
     const turn = this.#queue.wait();
     this.#lookAgain();
