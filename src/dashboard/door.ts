@@ -41,7 +41,9 @@ export function createDoor(settings: DoorSettings, now: () => number = Date.now)
     const { tries = 0, until = 0 } = wrong.get(ctx.ip) ?? {};
     if (tries >= maxTries && until > now()) {
       ctx.set('Retry-After', String(Math.ceil((until - now()) / 1_000)));
-      ctx.throw(429, 'too many wrong passwords', { expose: true });
+      ctx.status = 429;
+      ctx.body = 'Too many wrong passwords: please wait.\n';
+      return;
     }
     const authorization = ctx.get('Authorization');
     if (isRight(authorization)) {
