@@ -207,6 +207,7 @@ test('a host name that is looked up slowly: the app answers in time meanwhile, a
     expect(performance.now() - begin).toBeLessThan(4 * retryBudget); // once it is meant to be
     await waitFor(async () => (await statusOf(app, '/readyz')) === 200, `Redis to be found after ${event}`);
     expect(await statusOf(app, '/')).toBe(200);
+    await delay(1_000); // by then the answer of the look-up is used no more
     link.reset();
     await waitFor(async () => (await statusOf(app, '/readyz')) === 503, 'the loss to be noticed');
   }

@@ -134,7 +134,7 @@ scenario(
 scenario('what an earlier start has left changes neither the health check nor the exit code', async () => {
   const single = await start();
   await waitFor(
-    async () => (await single.shell('cat /tmp/probe')).output === '8080/livez\n',
+    async () => (await single.shell('cat /tmp/probe')).output === '8081/metrics\n',
     'health',
     30_000,
   );
@@ -145,4 +145,19 @@ scenario('what an earlier start has left changes neither the health check nor th
   await waitFor(single.ask, 'an answer', 30_000);
   await docker('stop', '--time', '60', single.id);
   expect(await inspect(single.id, '.State.ExitCode')).toBe(0);
+});
+
+scenario('a service whose primary process hangs is not healthy, although its workers answer', async () => {
+  const single = await start();
+  const check = (await inspect<string[]>(image, '.Config.Healthcheck.Test')).at(-1) as string;
+  const isHealthy = async () => (await single.shell(check)).code === 0;
+  await waitFor(
+    async () => (await single.shell('cat /tmp/probe')).output === '8081/metrics\n',
+    'health',
+    30_000,
+  );
+  expect(await isHealthy()).toBe(true);
+  await single.shell(`kill -STOP ${(await single.shell(processes('app: primary'))).output}`);
+  expect((await single.ask()).status).toBe(200);
+  expect(await isHealthy()).toBe(false);
 });
