@@ -64,6 +64,10 @@ login() {
   esac
 }
 
+logout() { # so that no package of npm finds the token. Under act the login is that of the person who types it
+  [ -n "${ACT:-}" ] || docker logout "$REGISTRY"
+}
+
 push() { # docker-compose.yml says what is built, docker-bake.hcl how it is labelled and called
   local metadata
   [ "$ARCH" = "$(docker version --format '{{.Server.Arch}}')" ] || die "this engine does not build for $ARCH"
@@ -298,7 +302,7 @@ close() { # the dev containers of this folder, also where a step before has fail
   docker compose down --volumes --remove-orphans --timeout 1
 }
 
-steps='chown_workspace login push test_images index subjects sbom publish wait_for_images release verified guarded verdict close'
+steps='chown_workspace login logout push test_images index subjects sbom publish wait_for_images release verified guarded verdict close'
 case " $steps " in
   *" ${1:-} "*) "$@" ;;
   *) die "steps: $steps" ;;

@@ -300,6 +300,19 @@ test('no job installs or tests twice', () => {
   }
 });
 
+test('no package of npm runs where Docker is logged in, not even with a token that can only read', () => {
+  for (const [name, { steps }] of jobs) {
+    let beside = '';
+    let loggedIn = false;
+    for (const { run = '' } of steps) {
+      if (loggedIn && /\b(npm|npx|test_images)\b/.test(run)) beside = run;
+      if (/pipeline\.sh login/.test(run)) loggedIn = true;
+      if (/pipeline\.sh logout/.test(run)) loggedIn = false;
+    }
+    expect({ name, beside }).toEqual({ name, beside: '' });
+  }
+});
+
 test('digests go from job to job as outputs, one key a leg', () => {
   expect(Object.keys(workflow.jobs.push?.outputs ?? {})).toEqual(['amd64', 'arm64']);
   const { env } = workflow.jobs.image as unknown as { env: Record<string, string> };
