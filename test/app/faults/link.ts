@@ -3,14 +3,16 @@ import { connect, createServer, type Socket } from 'node:net';
 import { freePort } from '../../support/requests.ts';
 import { delay } from '../../support/wait.ts';
 
+export type Direction = 'to Redis' | 'from Redis';
+
 export interface Weather {
   /** Milliseconds that each chunk is late, and the random part that is added. */
   latency?: number;
   jitter?: number;
   /** Bytes that are handed on at once. */
   slice?: number;
-  /** Nothing is carried until the weather changes; then what was held arrives. */
-  starved?: boolean;
+  /** Nothing is carried that way until the weather changes; then what was held arrives. */
+  starved?: 'both ways' | Direction;
 }
 
 export interface Link {
@@ -32,9 +34,9 @@ export async function openLink(to: number): Promise<Link> {
 
   const server = createServer((near) => {
     const far = connect({ port: toPort });
-    for (const [from, to] of [
-      [near, far],
-      [far, near],
+    for (const [from, to, direction] of [
+      [near, far, 'to Redis'],
+      [far, near, 'from Redis'],
     ] as const) {
       from.setNoDelay(true);
       sockets.add(from);
@@ -43,16 +45,17 @@ export async function openLink(to: number): Promise<Link> {
         sockets.delete(from);
         to.destroy();
       });
-      carry(from, to);
+      carry(from, to, direction);
     }
   });
 
-  async function carry(from: Socket, to: Socket): Promise<void> {
+  async function carry(from: Socket, to: Socket, direction: Direction): Promise<void> {
+    const isHeld = () => weather.starved === 'both ways' || weather.starved === direction;
     try {
       for await (const chunk of from as AsyncIterable<Buffer>) {
         const { slice = chunk.length } = weather;
         for (let at = 0; at < chunk.length; at += slice) {
-          while (weather.starved) await new Promise<void>((resume) => held.add(resume));
+          while (isHeld()) await new Promise<void>((resume) => held.add(resume));
           const { latency = 0, jitter = 0 } = weather;
           if (latency + jitter > 0) await delay(latency + Math.random() * jitter);
           else if (slice < chunk.length) await new Promise(setImmediate);

@@ -19,7 +19,7 @@ import { atEnd, killIfRunning, stopAll, temporaryDirectory } from '../../support
 import { type Redis, startRedis } from '../../support/redis.ts';
 import { request } from '../../support/requests.ts';
 import { delay, waitFor } from '../../support/wait.ts';
-import { openLink } from './link.ts';
+import { type Direction, openLink } from './link.ts';
 
 const minute = 60_000;
 const limit = 5 * minute; // for a machine that is busy with other things
@@ -219,7 +219,7 @@ test(
         link.reset();
       }
       for (let famine = 1; famine <= 3; famine++) {
-        link.change({ starved: true });
+        link.change({ starved: 'both ways' });
         await delay(1_500);
         link.change({});
         await delay(500);
@@ -280,7 +280,7 @@ test.each<[string, Parameters<typeof startPair>[0]]>([
   ],
   ['NOREPLICAS', (old) => old.command('CONFIG', 'SET', 'min-replicas-to-write', '1')],
 ])(
-  '12: a fail-over that keeps connections, to a server that answers %s, is over within a second',
+  '17: a fail-over that keeps connections, to a server that answers %s, is over within a second',
   async (reply, demote) => {
     const pair = await startPair(demote);
     const service = await startService({ backing: { REDIS_URL: pair.url } });
@@ -295,12 +295,82 @@ test.each<[string, Parameters<typeof startPair>[0]]>([
     const report = await load.stop();
     const verdict = await service.judge();
     const fault = `Redis fails over and keeps its connections (${reply})`;
-    addRow({ row: `12 ${reply}`, fault, load: report, verdict, times });
+    addRow({ row: `17 ${reply}`, fault, load: report, verdict, times });
     expectExact(report, verdict);
     expectInTime(times);
     const said = service.app.log().map(({ msg }) => msg.slice(0, 13));
     expect(said.filter((text) => text === 'Redis is away')).toHaveLength(2); // one of each worker
     expect(said.filter((text) => text === 'Redis is back')).toHaveLength(2);
+  },
+  limit,
+);
+
+test.each<Direction>(['to Redis', 'from Redis'])(
+  '18: a network that carries nothing %s for a while costs time, but no visit and no worker',
+  async (direction) => {
+    const redis = await startRedis({ appendOnly: true });
+    const link = await openLink(redis.port);
+    atEnd(link.close);
+    const service = await startService({ backing: { REDIS_URL: link.url } });
+    const workers = service.app.workers();
+    const load = service.startLoad();
+    const partitions = rounds(5);
+    for (let partition = 1; partition <= partitions; partition++) {
+      await delay(1_000);
+      link.change({ starved: direction });
+      await delay(1_500);
+      link.change({});
+    }
+    await delay(1_000);
+    const report = await load.stop();
+    const verdict = await service.judge();
+    const times = [{ what: 'no visit takes longer than', took: report.max, bar: 3_000 }];
+    const fault = `nothing is carried ${direction} for 1.5 s × ${partitions}`;
+    addRow({ row: `18 ${direction}`, fault, load: report, verdict, times });
+    expectExact(report, verdict);
+    expectInTime(times);
+    expect(service.app.workers()).toEqual(workers);
+  },
+  limit,
+);
+
+test(
+  '19: a resolver that takes longer than a visit is retried refuses visits for as long, and loses none',
+  async () => {
+    const redis = await startRedis({ appendOnly: true });
+    const link = await openLink(redis.port);
+    atEnd(link.close);
+    const lookup = 5_000;
+    const service = await startService({
+      backing: { REDIS_URL: link.url.replace('127.0.0.1', 'redis.test') },
+      env: { LOOKUP_DELAY: String(lookup) },
+      nodeArguments: ['--require', join(__dirname, 'lookup.cjs')],
+    });
+    const workers = service.app.workers();
+    const isReady = async () => (await request(service.nginx.private, '/readyz')).status === 200;
+    await waitFor(isReady, 'Redis to be found');
+    const [busy, pausing] = [50, 40];
+    const load = service.startLoad({ busy, pausing });
+    const losses = rounds(3);
+    let slowest = 0;
+    for (let loss = 1; loss <= losses; loss++) {
+      await delay(2_000);
+      link.reset();
+      const begin = performance.now();
+      await waitFor(async () => !(await isReady()), 'the loss to be noticed');
+      await waitFor(isReady, 'Redis to be found again');
+      slowest = Math.max(slowest, performance.now() - begin);
+    }
+    const report = await load.stop();
+    const verdict = await service.judge();
+    const times = [{ what: 'back within', took: slowest, bar: lookup + 1_000 }];
+    const fault = `connections to Redis reset × ${losses}, its name looked up in ${lookup / 1000} s`;
+    addRow({ row: '19', fault, load: report, verdict, times });
+    expect(report).toMatchObject({ ok: report.sent - report.refused, failed: {} });
+    expect(verdict.wrong).toEqual([]);
+    expect(verdict.unacknowledged).toBeLessThanOrEqual((busy + pausing) * losses); // in flight at a reset
+    expectInTime(times);
+    expect(service.app.workers()).toEqual(workers);
   },
   limit,
 );
