@@ -79,17 +79,16 @@ async function runPrimary(): Promise<void> {
   supervisor.serving.then(() => {
     log.info(`serving ${socket.address} from ${config.workers} worker${config.workers === 1 ? '' : 's'}`);
   });
-  if (config.reload) onCodeChange(supervisor.reload);
+  if (config.reload) onTouch(config.reload, supervisor.reload);
 }
 
-/** A compiler writes several files, and each more than once: one call for all that come within 20 ms of each other. */
-function onCodeChange(reload: () => void): void {
+/** One touch may make two events. */
+function onTouch(file: string, reload: () => void): void {
   let timer: NodeJS.Timeout | undefined;
-  watch(new URL('.', import.meta.url), { recursive: true }, (_, file) => {
-    if (file?.startsWith('.')) return; // the compiler's own notes, which it also writes after a mistake
+  watch(file, () => {
     clearTimeout(timer);
-    timer = setTimeout(reload, 20);
-  }).on('error', () => {}); // Node 20: a folder was removed while it was read. The others are still watched
+    timer = setTimeout(reload, 10);
+  });
 }
 
 /** What serves is loaded here, so that the primary stays small and a reload reads new code. */

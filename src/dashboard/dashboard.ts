@@ -14,8 +14,8 @@ import { Live, overlap, startReporting } from './live.ts';
 import { dashboardPage } from './page.ts';
 import type { Frame, Hello, PageOfPlots } from './wire.ts';
 
-const compiled = fileURLToPath(new URL('..', import.meta.url));
-const files = fileURLToPath(new URL('static', import.meta.url)); // made by `npm run build`
+const code = fileURLToPath(new URL('..', import.meta.url)); // dist, or in development src
+const files = fileURLToPath(new URL('../../dist/dashboard/static', import.meta.url)); // made by `npm run bundle`
 const forEver = 365 * 24 * 3_600_000;
 
 export interface Dashboard {
@@ -25,7 +25,7 @@ export interface Dashboard {
 }
 
 interface Options extends Pick<ServiceContext, 'log' | 'primary' | 'stream'> {
-  config: DoorSettings & { reload: boolean };
+  config: DoorSettings & { reload?: string | undefined };
 }
 
 /** @throws if the table of figures is wrong. */
@@ -53,7 +53,7 @@ export function openDashboard({ figures: plots, redis }: Plots, options: Options
     ctx.body = dashboardPage(names);
   });
   router.get('/dashboard/', door, (ctx) => ctx.redirect('../dashboard')); // the page's links are relative
-  const computed = new Figures({ live, log, development: config.reload });
+  const computed = new Figures({ live, log, development: config.reload !== undefined });
   router.get('/dashboard/plots.json', door, async (ctx) => {
     ctx.set('Cache-Control', 'no-store');
     const instance = redis ? 'all' : 'this';
@@ -138,10 +138,10 @@ function createBroadcast(plots: LivePlot[], live: Live, version: string): (viewe
 /** The same at all workers and after a restart, unless the code is another. */
 function hashOfCode(): string {
   const hash = createHash('sha256');
-  const names = readdirSync(compiled, { recursive: true, encoding: 'utf8' }).filter((name) =>
-    /\.(js|css)$/.test(name),
+  const names = readdirSync(code, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    /\.(js|ts|css)$/.test(name),
   );
-  for (const name of names.sort()) hash.update(name).update(readFileSync(`${compiled}/${name}`));
+  for (const name of names.sort()) hash.update(name).update(readFileSync(`${code}/${name}`));
   return hash.digest('base64url').slice(0, 16);
 }
 

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { appSettings } from '../app/settings.ts';
@@ -134,12 +135,15 @@ export const serverSettings = {
     meaning: `least severe level that is logged: ${logLevels.join(', ')}`,
     parse: oneOf(logLevels),
   },
-  /** Replace the workers when a compiled file changes. */
+  /** Set in development only. */
   reload: {
     name: 'RELOAD',
-    default: 'false',
-    meaning: '`true`: replace the workers whenever a compiled file changes (`npm run dev`)',
-    parse: (text: string) => oneOf(['true', 'false'])(text) === 'true',
+    default: undefined,
+    meaning: 'a file: whenever it is touched, the workers are replaced (`npm run dev`)',
+    parse(text: string): string {
+      if (!existsSync(text)) throw new Error('a file that exists');
+      return text;
+    },
   },
 } satisfies Record<string, Setting<unknown>>;
 

@@ -1,7 +1,5 @@
-import { execFile } from 'node:child_process';
-import { cpSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterEach, expect, test } from '@jest/globals';
 import { spawnApp, startApp } from '../support/app.ts';
 import { expectFlawless, startLightLoad } from '../support/load.ts';
@@ -49,19 +47,6 @@ test('SIGHUP while the workers start leads to as many workers, and no failure', 
   expect(app.log().filter(({ level }) => level !== 'info')).toEqual([]);
   app.kill('SIGTERM');
   expect(await app.exited).toEqual({ code: 0, signal: null });
-});
-
-test('what is compiled may be removed while it is watched, and is served again when it is back', async () => {
-  const copy = copyRepository('dist');
-  const env = { WEB_CONCURRENCY: '1', RELOAD: 'true', LISTEN: newSocket() };
-  const app = await startApp({ env, entry: join(copy, 'dist/main.js') });
-  for (let i = 0; i < 30; i++) {
-    await promisify(execFile)('rm', ['-rf', join(copy, 'dist/app')]); // in a process of its own: Node 20 reads meanwhile
-    cpSync(join(root, 'dist/app'), join(copy, 'dist/app'), { recursive: true });
-  }
-  writeFileSync(join(copy, 'dist/server/new.js'), '');
-  await waitFor(() => app.log().at(-1)?.msg.startsWith('reloaded'), 'the last reload');
-  expect(await request(app.address, '/livez')).toMatchObject({ status: 200 });
 });
 
 test('SIGTERM in the middle of a reload stops all workers, old and new', async () => {
