@@ -25,13 +25,15 @@ export interface Dashboard {
 }
 
 interface Options extends Pick<ServiceContext, 'log' | 'primary' | 'stream'> {
-  config: DoorSettings & { reload?: string | undefined };
+  config: DoorSettings;
+  /** Whether what the figures throw is shown. */
+  development: boolean;
 }
 
 /** @throws if the table of figures is wrong. */
 export function openDashboard({ figures: plots, redis }: Plots, options: Options): Dashboard {
   checkTable(plots);
-  const { config, log, primary, stream } = options;
+  const { config, development, log, primary, stream } = options;
   const router = new Router({ strict: true, sensitive: true });
   const door = createDoor(config);
   if (config.dashboard === 'closed') {
@@ -53,7 +55,7 @@ export function openDashboard({ figures: plots, redis }: Plots, options: Options
     ctx.body = dashboardPage(names);
   });
   router.get('/dashboard/', door, (ctx) => ctx.redirect('../dashboard')); // the page's links are relative
-  const computed = new Figures({ live, log, development: config.reload !== undefined });
+  const computed = new Figures({ live, log, development });
   router.get('/dashboard/plots.json', door, async (ctx) => {
     ctx.set('Cache-Control', 'no-store');
     const instance = redis ? 'all' : 'this';

@@ -13,7 +13,6 @@ test('an empty environment gives every default', () => {
     maxRequests: 0,
     maxRequestsJitter: 0,
     logLevel: 'info',
-    reload: false,
   });
 });
 

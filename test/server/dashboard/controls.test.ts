@@ -133,7 +133,7 @@ test('choices that cannot be asked: the page opens, and the figure says why', as
     rows: () => [],
     figure: { mark: 'bar' },
   });
-  const { read } = await serve([broken, figure], { reload: true });
+  const { read } = await serve([broken, figure], { development: true });
   expect((await read('plots.json')).body.plots).toMatchObject([
     { controls: [{ choices: [] }] },
     { name: 'values' },

@@ -123,12 +123,12 @@ describe('what the code throws', () => {
   ];
 
   test('is shown in development, elsewhere the id of the request alone; the stack is in the log once', async () => {
-    for (const reload of [true, false]) {
-      const { read, logged } = await serve(broken, { reload });
+    for (const development of [true, false]) {
+      const { read, logged } = await serve(broken, { development });
       const first = (await read('figures/thrown.json')).body.error;
       const again = (await read('figures/thrown.json?')).body.error;
       expect(again).toEqual(first);
-      expect(first.message).toBe(reload ? 'a mistake' : 'This figure cannot be computed now.');
+      expect(first.message).toBe(development ? 'a mistake' : 'This figure cannot be computed now.');
       expect(logged).toEqual([
         expect.objectContaining({
           err: expect.objectContaining({ message: 'a mistake' }),
@@ -139,7 +139,7 @@ describe('what the code throws', () => {
   });
 
   test('is an answer 500, whatever it is', async () => {
-    const { read } = await serve(broken, { reload: true });
+    const { read } = await serve(broken, { development: true });
     expect((await read('figures/rejected.json')).body.error.message).toBe('no error at all');
     expect((await read('figures/wrong.json')).body.error.message).toBe(
       'rows of wrong returned no array of records',
@@ -155,7 +155,7 @@ describe('what the code throws', () => {
     error.stack =
       'Error: here\n    at rows (file:///work/src/app/plots.ts:12:34)\n    at x (node:internal:1:1)';
     const rows = () => Promise.reject(error);
-    const { read } = await serve([named('a', rows)], { reload: true });
+    const { read } = await serve([named('a', rows)], { development: true });
     expect((await read('figures/a.json')).body.error.line).toBe('src/app/plots.ts:12');
     const deployed = await serve([named('a', rows)]);
     expect((await deployed.read('figures/a.json')).body.error.line).toBeUndefined();

@@ -37,7 +37,11 @@ function createChannel(): { worker: Channel; primary: Channel } {
 
 export async function serve(
   figures: Plot[],
-  { redis, ...config }: Partial<DoorSettings> & { reload?: boolean; redis?: Plots['redis'] } = {},
+  {
+    redis,
+    development = false,
+    ...config
+  }: Partial<DoorSettings> & { development?: boolean; redis?: Plots['redis'] } = {},
 ): Promise<Served> {
   const logged: Served['logged'] = [];
   const write = () => {};
@@ -47,7 +51,7 @@ export async function serve(
   createPrimaryHistory()(worker);
   const { router, close } = openDashboard(
     { figures, redis },
-    { config: { dashboard: 'open', reload: false, ...config }, log, primary, stream: new Streams().open },
+    { config: { dashboard: 'open', ...config }, development, log, primary, stream: new Streams().open },
   );
   const service = { router: new Router(), async ready() {}, async close() {} };
   const { koa } = createHttpApp(service, { dashboard: router, isTrustedProxy: () => true });
