@@ -71,31 +71,6 @@ test('Redis killed and restarted in mid-load: every visit is answered and counte
   expect(await redis.command('GET', 'visits')).toBe(String(visits));
 });
 
-test('workers that die, a reload and a killed Redis under load, behind nginx: every visit is counted once', async () => {
-  const redis = await startRedis({ appendOnly: true });
-  const socketPath = join(temporaryDirectory(), 'app.sock');
-  const app = await startApp({ env: { LISTEN: socketPath, WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
-  const nginx = await startNginx(socketPath);
-  const load = startLightLoad(nginx, 16);
-  for (let i = 0; i < 2; i++) {
-    await load.waitForAnswers(80);
-    const before = app.workers();
-    process.kill(before[0] as number, 'SIGKILL');
-    await waitFor(
-      async () => !before.includes(workerOf(await request(app.address, '/livez'))),
-      'the replacement to answer',
-    );
-  }
-  await redis.kill();
-  await redis.start();
-  await load.waitForAnswers(80);
-  app.kill('SIGHUP');
-  await app.waitForLog(/^reloaded/);
-  await load.waitForAnswers(80);
-  const visits = await expectFlawless(nginx, load);
-  expect(await redis.command('GET', 'visits')).toBe(String(visits));
-});
-
 test('behind nginx nothing but visits is counted, and no client can make up an id', async () => {
   const redis = await startRedis();
   const socketPath = join(temporaryDirectory(), 'app.sock');

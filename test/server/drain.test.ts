@@ -79,8 +79,9 @@ const where = {
 };
 
 describe.each(Object.entries(where))('on %s', (_, listen) => {
-  test('half a request, SIGTERM, the other half: it is answered, and the exit code is 0', async () => {
+  test('half a request, SIGTERM, the other half: it is answered, and what is idle or was never used ends', async () => {
     const app = await startApp({ env: { WEB_CONCURRENCY: '1', LISTEN: listen() ?? '' } });
+    const unused = await open(app);
     const idle = await openIdle(app);
     const first = await open(app);
     first.socket.write('GET /livez HTTP/1.1\r\nHo');
@@ -88,7 +89,7 @@ describe.each(Object.entries(where))('on %s', (_, listen) => {
     later.socket.write('GET /livez HTTP/1.1\r\nHo');
     await settle(app);
     app.kill('SIGTERM');
-    await idle.ended; // the time for requests that were on their way is over: half a request is waited for
+    await Promise.all([unused.ended, idle.ended]); // the time for requests that were on their way is over: half a request is waited for
     first.socket.write('st: here\r\n\r\n');
     later.socket.write('st: here\r\n\r\n');
     await Promise.all([first.ended, later.ended]);
@@ -143,15 +144,6 @@ test('Ctrl-C, which reaches primary and workers, twice: the request in flight is
   release();
   expect(await answer).toMatchObject({ status: 200 });
   expect(await app.exited).toEqual(graceful);
-});
-
-test('connections that are idle or were never used do not hold a stop up', async () => {
-  const app = await startApp({ env: { WEB_CONCURRENCY: '1', GRACEFUL_TIMEOUT: '10' } });
-  const unused = [await open(app), await open(app)];
-  const idle = await openIdle(app);
-  app.kill('SIGTERM');
-  expect(await app.exited).toEqual(graceful);
-  await Promise.all([idle, ...unused].map(({ ended }) => ended));
 });
 
 test('while it drains, an open connection learns that the service is not ready', async () => {

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterEach, expect, test } from '@jest/globals';
 import { type App, startApp } from '../support/app.ts';
 import { expectFlawless, judgeLoad, startLightLoad } from '../support/load.ts';
 import { childrenOf, isRunning, stopAll, temporaryDirectory, titleOf } from '../support/processes.ts';
@@ -11,8 +11,6 @@ import { delay, waitFor } from '../support/wait.ts';
 afterEach(stopAll);
 
 const same = (some: number[], others: number[]) => some.some((pid) => others.includes(pid));
-
-const newSocket = () => join(temporaryDirectory(), 'app.sock');
 
 /** The workers that answer some connections at the same time. */
 async function whoAnswer(app: App): Promise<number[]> {
@@ -26,32 +24,24 @@ test('process titles name the primary and its workers', async () => {
   expect(app.workers().map(titleOf).sort()).toEqual(['app: worker 1', 'app: worker 2']);
 });
 
-describe.each([
-  ['a TCP port', () => ''],
-  ['a unix socket', newSocket],
-])('on %s', (_, listen) => {
-  const start = (env: Record<string, string>) =>
-    startApp({ env: { ...env, LISTEN: listen() }, backed: true });
-
-  test('a worker that dies under load is replaced', async () => {
-    const app = await start({ WEB_CONCURRENCY: '2' });
-    const load = startLightLoad(app.address, 8);
-    for (let i = 0; i < 2; i++) {
-      await load.waitForAnswers(50);
-      const before = app.workers();
-      process.kill(before[i % 2] as number, 'SIGKILL');
-      const isNew = (pid: number) => !before.includes(pid);
-      await waitFor(async () => (await whoAnswer(app)).some(isNew), 'the new worker to answer');
-    }
-    const { history } = await load.stop();
-    // Without nginx a killed worker's requests have no answer.
-    expect(history.every(({ status = 200 }) => status === 200)).toBe(true);
-    expect((await judgeLoad(app.address, history)).wrong).toEqual([]);
-    expect(app.workers()).toHaveLength(2);
-    expect(
-      app.log().filter(({ msg }) => /died \(killed by SIGKILL\) and is replaced/.test(msg)),
-    ).toHaveLength(2);
-  });
+test('a worker that dies under load is replaced', async () => {
+  const app = await startApp({ env: { WEB_CONCURRENCY: '2' }, backed: true });
+  const load = startLightLoad(app.address, 8);
+  for (let i = 0; i < 2; i++) {
+    await load.waitForAnswers(50);
+    const before = app.workers();
+    process.kill(before[i % 2] as number, 'SIGKILL');
+    const isNew = (pid: number) => !before.includes(pid);
+    await waitFor(async () => (await whoAnswer(app)).some(isNew), 'the new worker to answer');
+  }
+  const { history } = await load.stop();
+  // Without nginx a killed worker's requests have no answer.
+  expect(history.every(({ status = 200 }) => status === 200)).toBe(true);
+  expect((await judgeLoad(app.address, history)).wrong).toEqual([]);
+  expect(app.workers()).toHaveLength(2);
+  expect(app.log().filter(({ msg }) => /died \(killed by SIGKILL\) and is replaced/.test(msg))).toHaveLength(
+    2,
+  );
 });
 
 test('SIGTTIN and SIGTTOU make it one worker more and one less, but never none', async () => {

@@ -1,5 +1,4 @@
 /** A redis-server of the tests' own. */
-import { createClient } from 'redis';
 import { atEnd, type Running, startProcess, temporaryDirectory } from './processes.ts';
 import { freePort } from './requests.ts';
 import { waitFor } from './wait.ts';
@@ -37,6 +36,7 @@ export async function prepareRedis(
   let server: Running | undefined;
 
   async function command(...args: string[]): Promise<unknown> {
+    const { createClient } = await import('redis'); // which most files of tests need not load
     const client = createClient({ url, socket: { reconnectStrategy: false } });
     client.on('error', () => {}); // the call below rejects with it
     try {
