@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Context } from 'koa';
 import { WorkerMetrics } from '../../../src/server/worker-metrics.ts';
-import { openEvents } from '../../app/dashboard/events.ts';
+import { openEvents } from '../../support/events.ts';
 import type { Stack } from './stacks.ts';
 import { median, visit } from './wrk.ts';
 

@@ -1,8 +1,8 @@
 /** A viewer: what an EventSource gets, without its coming back. */
 import { get, type IncomingHttpHeaders } from 'node:http';
-import { atEnd } from '../../support/processes.ts';
-import type { Address } from '../../support/requests.ts';
-import { waitFor } from '../../support/wait.ts';
+import { atEnd } from './processes.ts';
+import type { Address } from './requests.ts';
+import { waitFor } from './wait.ts';
 
 export interface Frame {
   event: string;
