@@ -8,7 +8,7 @@ afterAll(() => copy.remove());
 beforeAll(() => {
   const files = readFiles('docs/your-service.md');
   expect([...files.keys()].sort()).toEqual([
-    ...['notes', 'primary', 'routes', 'service', 'settings'].map((name) => `src/app/${name}.ts`),
+    ...['notes', 'primary', 'redis', 'routes', 'service', 'settings'].map((name) => `src/app/${name}.ts`),
     ...['notes.test', 'visit'].map((name) => `test/app/${name}.ts`),
   ]);
   copy = makeCopy(files, ['src/app/static', 'test/app/backing.ts']);
