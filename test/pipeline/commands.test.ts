@@ -1,6 +1,6 @@
 // What the commands of the pipeline say on a machine that lacks something, and what `npm run ci` hands to act.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
@@ -12,7 +12,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** A folder for PATH with nothing in it but what every machine has and the scripts that are given. */
 function makeBin(name: string, commands: string[], scripts: Record<string, string> = {}): string {
   const bin = join(folder, name);
-  mkdirSync(bin);
+  mkdirSync(bin, { recursive: true });
   for (const command of ['bash', 'cat', 'cmp', 'dirname', 'env', 'git', 'grep', 'head', ...commands]) {
     symlinkSync(execFileSync('which', [command], { encoding: 'utf8' }).trim(), join(bin, command));
   }
@@ -38,7 +38,7 @@ describe('on a machine without the tools', () => {
   });
 
   test('check goes without them, and says so; in CI it fails', () => {
-    const stdout = 'lint: skipped workflows, shell scripts, Dockerfile and manifests\n';
+    const stdout = 'lint: skipped workflows, shell scripts, Dockerfile, manifests and secrets\n';
     expect(run('lint.sh', ['--if-there'])).toMatchObject({ status: 0, stdout });
     expect(run('lint.sh', ['--if-there'], { CI: 'true' })).toMatchObject({ status: 1, stdout: '' });
   });
@@ -57,6 +57,45 @@ describe('on a machine without the tools', () => {
     const { status, stderr } = run('tools.sh');
     expect(status).toBe(1);
     expect(stderr).toMatch(/^tools: Python 3 with venv is missing: .*\n$/);
+  });
+});
+
+describe('npm run lint', () => {
+  const tools = ['actionlint', 'zizmor', 'shellcheck', 'hadolint', 'kubectl', 'kubernetes-validate'];
+  const nothing = Object.fromEntries(tools.map((tool) => [tool, 'exit 0']));
+  const bin = makeBin('tools/bin', ['basename', 'mktemp', 'rm'], nothing);
+  const versions = ['requirements.txt', 'tools.sh'].map((file) => readFileSync(join(root, '.github', file)));
+  writeFileSync(join(bin, '../versions'), Buffer.concat(versions));
+  function lint(files: Record<string, string>) {
+    const clone = mkdtempSync(join(folder, 'clone-'));
+    execFileSync('git', ['init', '--quiet', clone]);
+    cpSync(join(root, '.github'), join(clone, '.github'), { recursive: true });
+    for (const [file, text] of Object.entries(files)) writeFileSync(join(clone, file), text);
+    const env = { PATH: bin, HOME: bin, PIPELINE_TOOLS: join(bin, '..') };
+    return spawnSync(join(clone, '.github/lint.sh'), { encoding: 'utf8', env });
+  }
+
+  test('finds nothing where there is nothing', () => {
+    const { status, stdout, stderr } = lint({});
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toMatch(/^lint: .*: nothing found\n$/);
+  });
+
+  // In two parts, so that this file has none.
+  test.each([
+    ['-----BEGIN OPENSSH PRIVATE', ' KEY-----\nabc'],
+    ['-----BEGIN PRIVATE', ' KEY-----'],
+    ['AWS_ACCESS_KEY_ID=AKIA', 'Z3M5Q7P2K4X6R7TB'],
+    ['token: "ghp_', `${'0aZ'.repeat(12)}"`],
+    ['github_pat_', '0aZ_'.repeat(20) + '0a'],
+    ['NPM=npm_', '0aZ'.repeat(12)],
+    ['glpat-', '0aZ-'.repeat(5)],
+    ['stripe = sk_live_', '0aZ'.repeat(8)],
+    ['maps?key=AIza', '0aZ_-'.repeat(7)],
+    ['xoxb-', '1234567890-'.repeat(3) + 'aZ'],
+  ])('names a file with a secret, and does not print it: %s', (begin, end) => {
+    const { status, stderr } = lint({ 'notes.txt': `one line\n${begin}${end}\n`, 'harmless.txt': begin });
+    expect({ status, stderr }).toEqual({ status: 1, stderr: 'lint: secrets\nnotes.txt\n' });
   });
 });
 
