@@ -10,7 +10,7 @@ import { docker, type Registry, startRegistry } from '../../pipeline/registry.ts
 import { freePort, request } from '../../support/requests.ts';
 import { Copy, oneTest, type Run, testThatExpects } from './copy.ts';
 
-jest.setTimeout(600_000);
+jest.setTimeout(900_000);
 
 const arch = docker('version', '--format', '{{.Server.Arch}}');
 const name = 'some-owner/some-repository'; // Some-Owner/Some-Repository, as registries spell it
