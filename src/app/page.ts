@@ -16,6 +16,10 @@ export function sendVisits(ctx: Context, hits: number): void {
   }
 }
 
+const route = `router.get('/hello', (ctx) => {
+  ctx.body = 'Hello!\\n';
+});`;
+
 // Links are relative, so that the page also works below a path prefix, as in an editor's preview.
 const page = (hits: number) => `<!doctype html>
 <html lang="en">
@@ -30,11 +34,25 @@ const page = (hits: number) => `<!doctype html>
 <body>
   <main>
     <h1>I've been seen <strong id="hits">${hits}</strong> times.</h1>
-    <p><button type="button" id="pause" aria-pressed="false" disabled>Pause</button></p>
-    <p id="state" role="status"></p>
-    <p>Answered by worker ${process.pid}.</p>
-    <p>Add a route in <code>src/app/routes.ts</code>; <code>docs/</code> explains the rest.</p>
-    <p><a href="dashboard">Dashboard</a></p>
+    <p class="live">
+      <span id="state" role="status"></span>
+      <button type="button" id="pause" aria-pressed="false" disabled>Pause</button>
+    </p>
+    <p>Each visit is counted once, by whichever worker answers it. This one was answered by worker ${process.pid}.</p>
+    <section>
+      <h2>Write a route</h2>
+      <pre tabindex="0"><code>${route}</code></pre>
+      <p>Put it into <code>src/app/routes.ts</code>, save, and open <a href="hello">/hello</a>.</p>
+    </section>
+    <section>
+      <h2>Look at it</h2>
+      <p>The <a href="dashboard">dashboard</a> draws what <code>src/app/plots.ts</code> says: how many visits there are, how
+      long they take, and whatever your data have to show.</p>
+    </section>
+    <section>
+      <h2>Read on</h2>
+      <p><code>README.md</code> says how to make it yours, and <code>docs/your-service.md</code> what a service can do.</p>
+    </section>
   </main>
 </body>
 </html>
