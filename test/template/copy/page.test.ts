@@ -1,32 +1,79 @@
-/** What docs/your-service.md shows is code: a copy that follows the page step by step compiles, and passes its tests. */
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { type Copy, makeCopy, readFiles } from './page.ts';
+/** What pages of docs show is code: a copy that follows one step by step compiles, and passes its tests. */
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { type Copy, makeCopy, readCommands, readFiles } from './page.ts';
 
-let copy: Copy;
-afterAll(() => copy.remove());
+const minute = 60_000;
+const notes = readFiles('docs/your-service.md');
+/** What the other pages take from there. */
+const taken = ['src/app/primary.ts', 'src/app/redis.ts', 'src/app/settings.ts', 'test/app/visit.ts'];
 
-beforeAll(() => {
-  const files = readFiles('docs/your-service.md');
-  expect([...files.keys()].sort()).toEqual([
-    ...['notes', 'primary', 'redis', 'routes', 'service', 'settings'].map((name) => `src/app/${name}.ts`),
-    ...['notes.test', 'visit'].map((name) => `test/app/${name}.ts`),
-  ]);
-  copy = makeCopy(files, ['src/app/static', 'test/app/backing.ts']);
-  copy.run('npm', 'ci', '--prefer-offline', '--no-audit', '--no-fund');
-  copy.run('npm', 'install', '--prefer-offline', '--no-audit', '--no-fund', '@koa/bodyparser');
-}, 600_000);
+/** The files of a page; `index`: the text of its `GET /`, which its visit.ts knows. */
+function take(page: string, index: string): Record<string, string> {
+  const files = Object.fromEntries(taken.map((path) => [path, notes[path] as string]));
+  files['test/app/visit.ts'] = files['test/app/visit.ts']?.replace('Post your notes to /notes', index) ?? '';
+  return { ...files, ...readFiles(page) };
+}
 
-test('the code of the page is formatted and compiles', () => {
-  copy.run('npx', 'biome', 'check', 'src/app', 'test/app');
-  copy.run('npx', 'tsc');
-  copy.run('npx', 'tsc', '--project', 'test');
-});
+const inApp = (...names: string[]) => names.map((name) => `src/app/${name}`);
+const pages: [page: string, files: Record<string, string>, own: string[]][] = [
+  [
+    'docs/your-service.md',
+    notes,
+    [...inApp('notes.ts', 'routes.ts', 'service.ts'), 'test/app/notes.test.ts'],
+  ],
+  [
+    'docs/prototype.md',
+    take('docs/prototype.md', 'Post a CSV to /data'),
+    [
+      ...inApp('csv.ts', 'model.ts', 'penguins.ts', 'plots.ts', 'redis.acl', 'routes.conf', 'routes.ts'),
+      ...inApp('service.ts'),
+      'test/app/penguins.test.ts',
+    ],
+  ],
+  [
+    'docs/uploads.md',
+    take('docs/uploads.md', 'Post a CSV to /files'),
+    [
+      ...inApp('count.ts', 'jobs.ts', 'redis.acl', 'routes.conf', 'routes.ts', 'service.ts'),
+      'test/app/files.test.ts',
+    ],
+  ],
+];
 
-test('the test of the page passes', () => {
-  copy.run('npx', 'jest', 'test/app/notes');
-});
+describe.each(pages)('%s', (page, files, own) => {
+  let copy: Copy;
+  afterAll(() => copy.remove());
 
-test('its judge takes no answer to HEAD for one to GET', () => {
-  const fuzz = ['npx', 'jest', 'test/faults/fuzz', '-t', 'no request whatever'];
-  copy.run('env', 'FAULTS=short', 'FAULTS_SEED=542538181', ...fuzz);
+  beforeAll(() => {
+    expect(Object.keys(files).sort()).toEqual([...taken, ...own].sort());
+    copy = makeCopy(files, ['src/app/static', 'test/app/backing.ts']);
+    copy.run('npm ci');
+    const commands = readCommands(page);
+    expect(commands.length).toBeGreaterThan(0);
+    for (const command of commands) copy.run(command);
+  }, 10 * minute);
+
+  test('its code is formatted and compiles', () => {
+    copy.run('npx biome check src/app test/app');
+    copy.run('npm run build');
+    copy.run('npx tsc --project test');
+  });
+
+  test('its test passes', () => {
+    copy.run('npx jest test/app');
+  });
+
+  test('its judge takes no answer to HEAD for one to GET', () => {
+    copy.run('FAULTS=short FAULTS_SEED=542538181 npx jest test/faults/fuzz -t "no request whatever"');
+  });
+
+  test(
+    'all that is kept passes its tests by its own commands',
+    () => {
+      copy.run('npm run check');
+      const [, passed] = /^Tests: .*?(\d+) passed/m.exec(copy.run('npm test')) ?? [];
+      expect(Number(passed)).toBeGreaterThan(80);
+    },
+    10 * minute,
+  );
 });

@@ -68,6 +68,12 @@ const runs: Record<string, [file: string, text: string]> = {
   'deploy/deploy ssh://deploy@HOST 1.2.3': ['test/deploy/deploy.test.ts', "deploy(['1.0.0'])"],
   'npm test -- deploy': [workflow, 'run: npm test -- deploy\n'],
   'docker buildx imagetools inspect': [steps, 'docker buildx imagetools inspect'],
+  ...Object.fromEntries(
+    ['npm install @koa/bodyparser', 'npm install piscina csv-parse'].map((command) => [
+      command,
+      ['test/template/copy/page.test.ts', 'readCommands(page)'],
+    ]),
+  ),
   'npm --prefix test/template ci': [everything, ' npm --prefix test/template ci\n'],
   ...Object.fromEntries(
     ['check', 'prose', 'life', 'copy', 'act', 'editor'].map((script) => {
@@ -78,7 +84,6 @@ const runs: Record<string, [file: string, text: string]> = {
 };
 const byHand = [
   'npm --prefix test/template run bench', // wants an idle machine
-  'npm install @koa/bodyparser', // an example of a package
   'docker run --stop-timeout 60', // an option, not a command
   'docker inspect', // what it does not show is tested
 ];
