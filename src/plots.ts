@@ -15,7 +15,10 @@ export interface Plots {
 }
 
 /** A Date is drawn as a time. Write a day as a text, `2026-11-28`. Other times are milliseconds since the epoch. */
-export type Row = Record<string, string | number | boolean | null | Date>;
+export type Cell = string | number | boolean | null | undefined | Date;
+export type Row = Record<string, Cell>;
+/** Any object whose fields are cells. */
+type Cells<Of> = { [Field in keyof Of]: Cell };
 
 type WithoutData<Spec> = Spec extends unknown ? Omit<Spec, 'data' | '$schema'> : never;
 /** A specification of Vega-Lite (https://vega.github.io/vega-lite/docs/) without its data, which are the rows. */
@@ -39,7 +42,7 @@ export interface AskedPlot extends Shown {
   /** Seconds after which an open page asks again. */
   every?: number;
   // biome-ignore lint/suspicious/noExplicitAny: of the controls
-  rows(values: any): Row[] | Promise<Row[]>;
+  rows(values: any): object[] | Promise<object[]>;
   // biome-ignore lint/suspicious/noExplicitAny: of the controls
   figure?: Figure | ((values: any) => Figure);
 }
@@ -50,7 +53,7 @@ export interface LivePlot extends Shown {
   controls: Controls;
   sample(): unknown;
   // biome-ignore lint/suspicious/noExplicitAny: of the sample
-  rows?(samples: Map<string, any>): Row[];
+  rows?(samples: Map<string, any>): object[];
   // biome-ignore lint/suspicious/noExplicitAny: of the controls
   figure: Figure | ((values: any) => Figure);
 }
@@ -89,32 +92,36 @@ export interface Days {
   to: string;
 }
 
-type Asked<Of extends Controls> = Shown & {
+type Asked<Of extends Controls, One> = Shown & {
   controls?: Of;
   /** Seconds after which an open page asks again; by default it does not. */
   every?: number;
   /** The rows for these values of the controls: at most 20,000. What throws is shown in the figure's place. */
-  rows(values: ValuesOf<Of>): Row[] | Promise<Row[]>;
+  rows(values: ValuesOf<Of>): One[] | Promise<One[]>;
 };
 
 /** A figure of any kind. `rows` is called once for the same values, however many ask. */
-export function plot<const Of extends Controls = Record<never, never>>({
+export function plot<One extends Cells<One> & object, const Of extends Controls = Record<never, never>>({
   controls,
   ...options
-}: Asked<Of> & { figure: Figure | ((values: ValuesOf<Of>) => Figure) }): Plot {
+}: Asked<Of, One> & { figure: Figure | ((values: ValuesOf<Of>) => Figure) }): Plot {
   return { kind: 'plot', controls: controls ?? {}, ...options };
 }
 
 /** Rows as they are: a table that can be sorted. */
-export function table<const Of extends Controls = Record<never, never>>({
+export function table<One extends Cells<One> & object, const Of extends Controls = Record<never, never>>({
   controls,
   ...options
-}: Asked<Of>): Plot {
+}: Asked<Of, One>): Plot {
   return { kind: 'table', controls: controls ?? {}, ...options };
 }
 
 /** What the workers measure, each second, for 15 minutes. Its controls change the figure; its rows are the same for all. */
-export function live<Sample, const Of extends Controls = Record<never, never>>({
+export function live<
+  Sample,
+  One extends Cells<One> & object,
+  const Of extends Controls = Record<never, never>,
+>({
   controls,
   ...options
 }: Shown & {
@@ -125,7 +132,7 @@ export function live<Sample, const Of extends Controls = Record<never, never>>({
    * The rows of one second, of the samples of all workers, by worker. The field `time` is added. By default one row for
    * each worker: `worker`, and `value` or the fields of the sample.
    */
-  rows?(samples: Map<string, Sample>): Row[];
+  rows?(samples: Map<string, Sample>): One[];
   figure: Figure | ((values: ValuesOf<Of>) => Figure);
 }): Plot {
   return { kind: 'live', controls: controls ?? {}, ...options };

@@ -2,14 +2,13 @@
  * Visits by hour and by day. The store notes the count at the start of each hour; the difference of two notes is what was
  * counted between them. So no visit is missed or counted twice, whatever dies, and a visit costs nothing more.
  */
-import type { Row } from '../plots.ts';
 import type { Store } from './store.ts';
 
 const hour = 3_600_000;
 const day = 24 * hour;
 const noteInterval = 1_000; // milliseconds between two looks at the clock
 
-export interface Slot extends Row {
+export interface Slot {
   start: Date;
   visits: number;
 }

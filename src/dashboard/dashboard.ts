@@ -25,15 +25,14 @@ export interface Dashboard {
 }
 
 interface Options extends Pick<ServiceContext, 'log' | 'primary' | 'stream'> {
-  config: DoorSettings;
-  /** Whether what the figures throw is shown. */
-  development: boolean;
+  /** Where the workers are replaced after each save, what the figures throw is shown. */
+  config: DoorSettings & { reload?: string | undefined };
 }
 
 /** @throws if the table of figures is wrong. */
 export function openDashboard({ figures: plots, redis }: Plots, options: Options): Dashboard {
   checkTable(plots);
-  const { config, development, log, primary, stream } = options;
+  const { config, log, primary, stream } = options;
   const router = new Router({ strict: true, sensitive: true });
   const door = createDoor(config);
   if (config.dashboard === 'closed') {
@@ -55,7 +54,7 @@ export function openDashboard({ figures: plots, redis }: Plots, options: Options
     ctx.body = dashboardPage(names);
   });
   router.get('/dashboard/', door, (ctx) => ctx.redirect('../dashboard')); // the page's links are relative
-  const computed = new Figures({ live, log, development });
+  const computed = new Figures({ live, log, development: config.reload !== undefined });
   router.get('/dashboard/plots.json', door, async (ctx) => {
     ctx.set('Cache-Control', 'no-store');
     const instance = redis ? 'all' : 'this';

@@ -1,7 +1,7 @@
 /** Computes figures, each once for all who ask for the same, and within bounds. */
 import { createHash } from 'node:crypto';
 import type { Log } from '../contract.ts';
-import type { AskedPlot, Figure, LivePlot, Plot, Row } from '../plots.ts';
+import type { AskedPlot, Figure, LivePlot, Plot } from '../plots.ts';
 import { BadQuery, describeControl, readValues } from './controls.ts';
 import type { Live } from './live.ts';
 import { maxRows, type Rows, toCsv, toRecords, toRows } from './rows.ts';
@@ -123,7 +123,7 @@ export class Figures {
   }
 
   async #ask(plot: AskedPlot, values: Record<string, unknown>): Promise<Rows> {
-    const list: Row[] = await this.#budget.spend(() => plot.rows(values));
+    const list = await this.#budget.spend(() => plot.rows(values));
     if (!Array.isArray(list)) throw new Error(`rows of ${plot.name} returned no array of records`);
     if (list.length > maxRows) {
       const message = `${plot.name} has ${list.length} rows, and ${maxRows} can be shown: aggregate them in rows, or let a control choose fewer`;

@@ -1,7 +1,7 @@
 /** What the workers measure: written each second by all, read by those that somebody looks at. */
 import { hostname } from 'node:os';
 import type { Log } from '../contract.ts';
-import type { LivePlot, Row } from '../plots.ts';
+import type { LivePlot } from '../plots.ts';
 import { type History, kept } from './history.ts';
 import { maxRows, type Rows, toRows } from './rows.ts';
 
@@ -125,7 +125,7 @@ export class Live {
     return toRows(rows.filter((_, i) => i % every === 0).flat(), ['time']);
   }
 
-  #rowsOf({ name, rows = eachWorker }: LivePlot, second: number): Row[] {
+  #rowsOf({ name, rows = eachWorker }: LivePlot, second: number): object[] {
     const reports = [...(this.#reports.get(second)?.values() ?? [])].filter(({ samples }) => name in samples);
     if (reports.length === 0) return [];
     try {
@@ -138,7 +138,7 @@ export class Live {
   }
 }
 
-function eachWorker(samples: Map<string, unknown>): Row[] {
+function eachWorker(samples: Map<string, unknown>): object[] {
   return [...samples].map(([worker, value]) =>
     typeof value === 'object' && value !== null ? { worker, ...value } : { worker, value: value as number },
   );

@@ -1,5 +1,5 @@
 /** Rows as they leave: columns for the page, CSV and JSON to be saved. */
-import type { Row } from '../plots.ts';
+import type { Cell } from '../plots.ts';
 import type { Columns } from './wire.ts';
 
 /** How many rows a figure may have. */
@@ -12,18 +12,18 @@ export interface Rows {
   times: Set<string>;
 }
 
-export function toRows(list: Row[], times: string[] = []): Rows {
+export function toRows(list: object[], times: string[] = []): Rows {
   const rows: Rows = { columns: {}, count: list.length, times: new Set(times) };
   const columns = new Map<string, Columns[string]>(); // a field may be called __proto__
   for (const [i, row] of list.entries()) {
-    for (const [field, value] of Object.entries(row)) {
+    for (const [field, value] of Object.entries<Cell>(row as Record<string, Cell>)) {
       let column = columns.get(field);
       if (!column) {
         column = new Array(list.length).fill(null);
         columns.set(field, column);
       }
       if (value instanceof Date) rows.times.add(field);
-      column[i] = value instanceof Date ? value.getTime() : value;
+      column[i] = value instanceof Date ? value.getTime() : (value ?? null);
     }
   }
   rows.columns = Object.fromEntries(columns);

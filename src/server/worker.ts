@@ -46,8 +46,7 @@ export async function startWorker(
   const streams = new Streams();
   const context = { config, log, primary, metrics, retry, batch, deduplicationWindow, stream: streams.open };
   const service = await openService(context);
-  const dashboard =
-    service.plots && openDashboard(service.plots, { ...context, development: config.reload !== undefined });
+  const dashboard = service.plots && openDashboard(service.plots, context);
 
   const atPort = 'port' in config.listen;
   const { koa, stopBeingReady } = createHttpApp(service, {

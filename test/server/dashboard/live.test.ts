@@ -35,7 +35,7 @@ async function rowsOf(options: object, history: History, points?: number) {
 test('the samples of all workers are one row each, with their time, where the figure says nothing else', async () => {
   const reports = [
     { worker: 'x:1', ago: 5, sample: 7 },
-    { worker: 'x:2', ago: 5, sample: { visits: 8 } },
+    { worker: 'x:2', ago: 5, sample: { orders: 8 } },
   ];
   const { columns } = await rowsOf({}, createReports(reports));
   const time = columns.time?.[0] as number;
@@ -43,7 +43,7 @@ test('the samples of all workers are one row each, with their time, where the fi
     time: [time, time],
     worker: ['x:1', 'x:2'],
     value: [7, null],
-    visits: [null, 8],
+    orders: [null, 8],
   });
   expect(Math.abs(Date.now() - 5_000 - time)).toBeLessThan(3_000);
 });

@@ -51,7 +51,12 @@ export async function serve(
   createPrimaryHistory()(worker);
   const { router, close } = openDashboard(
     { figures, redis },
-    { config: { dashboard: 'open', ...config }, development, log, primary, stream: new Streams().open },
+    {
+      config: { dashboard: 'open', ...config, reload: development ? 'any file' : undefined },
+      log,
+      primary,
+      stream: new Streams().open,
+    },
   );
   const service = { router: new Router(), async ready() {}, async close() {} };
   const { koa } = createHttpApp(service, { dashboard: router, isTrustedProxy: () => true });

@@ -1,9 +1,11 @@
 /** What the compiler says of tables of plots. */
-import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { afterAll, expect, test } from '@jest/globals';
-import { root, stopAll, temporaryDirectory } from '../../support/processes.ts';
+import type { Plot } from '../../../src/plots.ts';
+import { stopAll } from '../../support/processes.ts';
+import { waitFor } from '../../support/wait.ts';
+import { compile } from './compiled.ts';
+import { serve } from './serve.ts';
 
 afterAll(stopAll);
 
@@ -22,8 +24,8 @@ const right = `
   });
   plot({ name: 'b', title: '', rows: () => [], figure: { layer: [{ mark: 'line' }, { mark: { type: 'rule' } }] } });
   live({
-    name: 'c', title: '', sample: () => ({ visits: 1 }),
-    rows: (samples) => [...samples].map(([worker, { visits }]) => ({ worker, visits: visits.toFixed() })),
+    name: 'c', title: '', sample: () => ({ orders: 1 }),
+    rows: (samples) => [...samples].map(([worker, { orders }]) => ({ worker, orders: orders.toFixed() })),
     figure: { mark: 'line' },
   });
   heading('d');
@@ -38,25 +40,27 @@ const wrong = [
 ];
 
 test('right tables compile, and of the wrong ones each is found', () => {
-  const file = join(temporaryDirectory(), 'plots.ts');
   const names = 'checkbox, dates, heading, live, multiSelect, number, plot, select, slider, table, text';
   const lines = wrong.map((line) => `// @ts-expect-error\n${line}\n`).join('');
-  writeFileSync(file, `import { ${names} } from '${join(root, 'src/plots.ts')}';\n${right}\n${lines}`);
-  const options = ['--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2023'];
-  const { stdout } = spawnSync(
-    join(root, 'node_modules/.bin/tsc'),
-    [
-      ...options,
-      '--allowImportingTsExtensions',
-      '--exactOptionalPropertyTypes',
-      '--types',
-      'node',
-      '--typeRoots',
-      join(root, 'node_modules/@types'),
-      '--ignoreConfig',
-      file,
-    ],
-    { cwd: root, encoding: 'utf8' },
+  expect(compile(`import { ${names} } from '../plots.ts';\n${right}\n${lines}`).complaints).toBe('');
+});
+
+test('the example of docs/dashboard.md compiles, and shows what it says', async () => {
+  const page = readFileSync('docs/dashboard.md', 'utf8');
+  const [, code = ''] = /^```ts\n(import [\s\S]*?)^```$/m.exec(page) ?? [];
+  const { file, complaints } = compile(code);
+  expect(complaints).toBe('');
+  const [create] = Object.values(await import(file)) as [(penguins: object[]) => Plot[]];
+  const { read } = await serve(
+    create([
+      { species: 'Adelie', island: 'Dream', grams: 3_700 },
+      { species: 'Gentoo', island: 'Biscoe', grams: 5_100 },
+    ]),
   );
-  expect(stdout).toBe('');
+  expect((await read('figures/mass.json?species=Gentoo&step=500')).body).toMatchObject({
+    spec: { encoding: { x: { bin: { step: 500 } } } },
+    columns: { grams: [5_100] },
+  });
+  expect((await read('figures/penguins.json?islands=Dream')).body.columns.island).toEqual(['Dream']);
+  await waitFor(async () => (await read('figures/memory.json')).body.columns.megabytes?.[0] > 10, 'a second');
 });
