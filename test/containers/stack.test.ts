@@ -136,22 +136,6 @@ scenario('logs are bounded', async () => {
   }
 });
 
-scenario('each container has more time to stop than it waits for itself', async () => {
-  const compose = parse(readFileSync('docker-compose.yml', 'utf8'), { merge: true });
-  const nginx = readFileSync('deploy/nginx.conf', 'utf8');
-  const supervisord = readFileSync('deploy/supervisord.conf', 'utf8');
-  const worker = Number(compose.services.app.environment.GRACEFUL_TIMEOUT);
-  const proxy = Number(/worker_shutdown_timeout (\d+)s;/.exec(nginx)?.[1]);
-  const [app, both] = Array.from(supervisord.matchAll(/^stopwaitsecs=(\d+)$/gm), ([, text]) => Number(text));
-  expect(worker).toBeGreaterThan(0);
-  expect(proxy).toBeGreaterThan(worker);
-  expect(app).toBeGreaterThan(worker);
-  expect(both).toBeGreaterThan(proxy);
-  for (const service of services) {
-    expect(Number.parseInt(compose.services[service].stop_grace_period, 10)).toBeGreaterThan(proxy);
-  }
-});
-
 scenario("a health check asks its own container, never a proxy of Docker's client", async () => {
   for (const service of services) {
     const container = await stack.container(service);

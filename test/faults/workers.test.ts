@@ -1,8 +1,6 @@
-import { readFileSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
-import { type App, spawnApp, startApp } from '../support/app.ts';
 import {
   countReplaced,
   expectInTime,
@@ -15,10 +13,7 @@ import {
 import { addRow } from '../support/battery/table.ts';
 import { sample } from '../support/judgement.ts';
 import { countFailed, expectExact } from '../support/load.ts';
-import { isRunning, killIfRunning, stopAll, temporaryDirectory } from '../support/processes.ts';
-import { copyRepository } from '../support/repository.ts';
-import { request } from '../support/requests.ts';
-import { copyWithTestService } from '../support/test-service.ts';
+import { killIfRunning, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { delay, waitFor } from '../support/wait.ts';
 
 const minute = 60_000;
@@ -219,128 +214,3 @@ test(
   },
   limit,
 );
-
-/** A copy of the compiled service whose code may be broken. */
-function copyService(): { entry: string; break(): void; repair(): void } {
-  const copy = copyRepository('dist');
-  const file = join(copy, 'dist/server/worker.js');
-  const whole = readFileSync(file);
-  return {
-    entry: join(copy, 'dist/main.js'),
-    break: () => writeFileSync(file, 'throw new Error("a bad deploy");'),
-    repair: () => writeFileSync(file, whole),
-  };
-}
-
-test(
-  '9: code that fails at boot ends the service, and under a reload leaves the old workers at work',
-  async () => {
-    const code = copyService();
-    code.break();
-    const begin = performance.now();
-    const doomed = await spawnApp({ entry: code.entry, env: { WEB_CONCURRENCY: '2' } });
-    const exit = await doomed.exited;
-    const seconds = (performance.now() - begin) / 1000;
-    const forks = doomed.log().filter(({ msg }) => /died before it listened/.test(msg)).length;
-    code.repair();
-
-    const service = await startService({ entry: code.entry });
-    const { app } = service;
-    const workers = app.workers();
-    const load = service.startLoad();
-    const deploys = rounds(3);
-    for (let nth = 1; nth <= deploys; nth++) {
-      code.break();
-      app.kill('SIGHUP');
-      await app.waitForLog(/^reload aborted/, { nth });
-      expect(workers.every(isRunning)).toBe(true);
-      code.repair();
-    }
-    app.kill('SIGHUP');
-    await app.waitForLog(/^reloaded/);
-    const report = await load.stop();
-    const verdict = await service.judge();
-    addRow({
-      row: '9',
-      fault: `crash at boot; then ${deploys} bad deploys by SIGHUP and a good one`,
-      load: report,
-      verdict,
-      seen: `at boot: ${forks} forks, exit code ${exit.code} after ${seconds.toFixed(1)} s`,
-    });
-    expect(exit.code).toBe(1);
-    expect(forks).toBeLessThanOrEqual(12);
-    expect(seconds).toBeLessThan(30);
-    expect(doomed.output().trimEnd().split('\n').at(-1)).toContain('a bad deploy');
-    expectExact(report, verdict);
-  },
-  limit,
-);
-
-type Ending = { name: string; end(app: App): void; code: number | null };
-
-const endings: Ending[] = [
-  { name: 'SIGTERM', end: (app) => app.kill('SIGTERM'), code: 0 },
-  { name: 'SIGTERM to the group', end: (app) => process.kill(-app.pid, 'SIGTERM'), code: 0 },
-  {
-    name: 'SIGTERM twice',
-    end(app) {
-      app.kill('SIGTERM');
-      app.kill('SIGTERM');
-    },
-    code: 0,
-  },
-  { name: 'SIGKILL of the primary', end: (app) => app.kill('SIGKILL'), code: null },
-];
-
-test(
-  '10: whatever ends the service, requests in flight are answered, and no worker stays behind',
-  async () => {
-    const entry = join(copyWithTestService(), 'dist/main.js');
-    const inFlight = 40;
-    const seen: string[] = [];
-    for (const { name, end, code } of endings) {
-      const app = await startApp({ entry, env: { WEB_CONCURRENCY: '2' }, group: true });
-      const workers = app.workers();
-      const file = join(temporaryDirectory(), 'answer');
-      const answers = Array.from({ length: inFlight }, () => request(app.address, `/held?until=${file}`));
-      await waitFor(() => connectionsTo(app) === inFlight, 'all requests to have arrived');
-      end(app);
-      await delay(300);
-      writeFileSync(file, '');
-      const answered = (await Promise.all(answers)).filter(({ status }) => status === 200).length;
-      const exit = await app.exited;
-      await waitFor(() => !workers.some(isRunning), 'all workers to end');
-      seen.push(`${name}: ${answered} of ${inFlight} answered, exit code ${exit.code}`);
-      expect(answered).toBe(inFlight);
-      expect(exit.code).toBe(code);
-    }
-
-    const app = await startApp({ entry, env: { GRACEFUL_TIMEOUT: '1', WEB_CONCURRENCY: '2' } });
-    const workers = app.workers();
-    const half = connect(app.address as { port: number }).on('error', () => {});
-    half.write('GET / HTTP/1.1\r\nHost: localhost\r\n');
-    await waitFor(() => connectionsTo(app) === 1, 'half a request to have arrived');
-    app.kill('SIGTERM');
-    const { code } = await app.exited;
-    half.destroy();
-    seen.push(`forced: exit code ${code}`);
-    addRow({ row: '10', fault: 'the service is ended with requests in flight', seen: seen.join('; ') });
-    expect(code).toBe(1);
-    expect(workers.some(isRunning)).toBe(false);
-  },
-  limit,
-);
-
-/** How many connections the workers of an app at a port have accepted. */
-function connectionsTo(app: App): number {
-  const { port } = app.address as { port: number };
-  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  const established = '01';
-  return ['/proc/net/tcp', '/proc/net/tcp6']
-    .flatMap((table) => readFileSync(table, 'utf8').trim().split('\n').slice(1))
-    .map((line) => line.trim().split(/\s+/))
-    .filter(
-      ([, local, , state, , , , , , inode]) =>
-        local?.endsWith(suffix) && state === established && inode !== '0',
-    ).length;
-}

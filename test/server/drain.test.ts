@@ -133,14 +133,14 @@ test('what changes something is answered, too, when SIGTERM comes in the middle 
   expect(await app.exited).toEqual(graceful);
 });
 
-test('Ctrl-C, which reaches primary and workers, twice: the request in flight is answered, and the exit code is 0', async () => {
+test('Ctrl-C and SIGTERM, which reach primary and workers: the request in flight is answered, and the exit code is 0', async () => {
   const app = await startTestService({ env: { WEB_CONCURRENCY: '2' }, group: true });
   const { path, release } = createHold();
   const answer = request(app.address, path);
   await settle(app);
   process.kill(-app.pid, 'SIGINT');
   await refused(app);
-  process.kill(-app.pid, 'SIGINT');
+  process.kill(-app.pid, 'SIGTERM');
   release();
   expect(await answer).toMatchObject({ status: 200 });
   expect(await app.exited).toEqual(graceful);
