@@ -12,6 +12,7 @@
 import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
+import { once } from 'node:events';
 import { chmodSync, existsSync, lstatSync, renameSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
@@ -107,16 +108,11 @@ function openUnixSocket(path: string): ListeningSocket {
   };
 }
 
-function refuses(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(path, () => {
-      socket.destroy();
-      resolve(false);
-    });
-    socket.on('error', ({ code }: NodeJS.ErrnoException) =>
-      resolve(/ECONNREFUSED|ENOENT/.test(String(code))),
-    );
-  });
+async function refuses(path: string): Promise<boolean> {
+  const socket = net.connect(path);
+  const { code } = await once(socket, 'connect').catch((error) => error);
+  socket.destroy();
+  return code === 'ECONNREFUSED' || code === 'ENOENT';
 }
 
 function bind(address: Address): BoundSocket {

@@ -87,12 +87,12 @@ describe('npm run lint', () => {
     ['-----BEGIN PRIVATE', ' KEY-----'],
     ['AWS_ACCESS_KEY_ID=AKIA', 'Z3M5Q7P2K4X6R7TB'],
     ['token: "ghp_', `${'0aZ'.repeat(12)}"`],
-    ['github_pat_', '0aZ_'.repeat(20) + '0a'],
+    ['github_pat_', `${'0aZ_'.repeat(20)}0a`],
     ['NPM=npm_', '0aZ'.repeat(12)],
     ['glpat-', '0aZ-'.repeat(5)],
     ['stripe = sk_live_', '0aZ'.repeat(8)],
     ['maps?key=AIza', '0aZ_-'.repeat(7)],
-    ['xoxb-', '1234567890-'.repeat(3) + 'aZ'],
+    ['xoxb-', '123456789012-abcDEF34'],
   ])('names a file with a secret, and does not print it: %s', (begin, end) => {
     const { status, stderr } = lint({ 'notes.txt': `one line\n${begin}${end}\n`, 'harmless.txt': begin });
     expect({ status, stderr }).toEqual({ status: 1, stderr: 'lint: secrets\nnotes.txt\n' });
