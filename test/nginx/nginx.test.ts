@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import Koa from 'koa';
+import { requestTimeout } from '../../src/server/http-server.ts';
 import { serveFiles } from '../../src/server/static-files.ts';
 import { startApp } from '../support/app.ts';
 import { expectFlawless, startLightLoad } from '../support/load.ts';
@@ -522,4 +523,17 @@ describe('in front of the app', () => {
     await load.waitForAnswers(80);
     await expectFlawless(nginx, load);
   });
+});
+
+test('the limits of a body in docs/nginx.md are those of the files that set them', () => {
+  const read = (file: string) => readFileSync(join(root, file), 'utf8');
+  const limit = (file: string, pattern: RegExp) => pattern.exec(read(file))?.[1];
+  const page = read('docs/nginx.md');
+  const size = limit('deploy/nginx.conf', /client_max_body_size (\d+)k;/);
+  const compose = limit('docker-compose.yml', /tmpfs: \/tmp:size=(\d+)m/);
+  const pause = limit('deploy/nginx.conf', /client_body_timeout (\d+)s;/);
+  expect(page).toContain(`| a body | ${size} kB, else 413 |`);
+  expect(page).toContain(`bodies above ${size} kB at one time | ${compose} MB in Compose, `);
+  expect(page).toContain(`| ${pause} s between two parts, else 408.`);
+  expect(page).toContain(` also ${requestTimeout / 1_000} s in all |`);
 });
