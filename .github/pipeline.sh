@@ -266,6 +266,27 @@ verified() { # IMAGE...
   jq --null-input --compact-output --arg commit "$commit" --arg project "$(tr . - <<<"${app##*/}")" --argjson images "$wanted" '$ARGS.named'
 }
 
+scan() { # what is known of the packages in `edge` and `latest`, and has a fix: an issue says it, and is closed when it is gone
+  local tag image digest number found='' title='Known vulnerabilities in the images'
+  go install github.com/anchore/grype/cmd/grype@v0.121.2 # Go verifies it by the hash in its public log
+  for tag in edge latest; do
+    for image in $images; do
+      digest=$(digest_of "$(name "$image"):$tag")
+      [ -n "$digest" ] || continue
+      IMAGE=$image IMAGES=$(with_image "$image" "$(name "$image")@$digest" '{}') sbom "$ARCH"
+      found+=$(env -u GH_TOKEN "$(go env GOPATH)/bin/grype" --quiet --only-fixed --output json sbom:sbom/sbom.spdx.json |
+        jq --raw-output --arg image "$image:$tag" '[.matches[] | select(.vulnerability.severity | IN("Critical", "High")) |
+          "\n- \($image): \(.artifact.name) \(.artifact.version), \(.vulnerability.id), fixed in \(.vulnerability.fix.versions | join(", "))"] | unique | add // empty')
+    done
+  done
+  number=$(gh issue list --search "in:title \"$title\"" --json number --jq '.[0].number // empty')
+  case ${found:+found},${number:+open} in
+    found,) gh issue create --title "$title" --body "$found" ;;
+    found,open) gh issue edit "$number" --body "$found" ;;
+    ,open) gh issue close "$number" ;;
+  esac
+}
+
 verdict() { # RESULTS: GitHub's `needs`
   local target=''
   summary "$(jq --raw-output 'to_entries[] | "- \(.key): \(.value.result)"' <<<"${RESULTS:?}")"
@@ -302,7 +323,7 @@ close() { # the dev containers of this folder, also where a step before has fail
   docker compose down --volumes --remove-orphans --timeout 1
 }
 
-steps='chown_workspace login logout push test_images index subjects sbom publish wait_for_images release verified guarded verdict close'
+steps='chown_workspace login logout push test_images index subjects sbom publish wait_for_images release verified guarded scan verdict close'
 case " $steps " in
   *" ${1:-} "*) "$@" ;;
   *) die "steps: $steps" ;;

@@ -1,6 +1,15 @@
 // What the commands of the pipeline say on a machine that lacks something, and what `npm run ci` hands to act.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
@@ -141,5 +150,58 @@ describe('npm run ci', () => {
     expect(ci('', ['pull_request', '--job', 'test']).stdout).toMatch(/^pull_request .* --job test$/m);
     for (const args of [['release'], ['tag'], ['tag', '1.2.3']])
       expect(ci('', args)).toMatchObject({ status: 1, stderr: expect.stringMatching(/^ci: usage: /) });
+  });
+});
+
+describe('the weekly scan', () => {
+  /** A finding as grype prints it. */
+  const match = (id: string, severity: string) => ({
+    vulnerability: { id, severity, fix: { versions: ['3.0.2'], state: 'fixed' } },
+    artifact: { name: 'libssl3', version: '3.0.1' },
+  });
+  /** Runs it with stand-ins for the registry, grype and GitHub; returns what was asked of GitHub. */
+  function scan(name: string, matches: object[], open = '') {
+    const home = join(folder, name);
+    const bin = makeBin(join(name, 'go/bin'), ['jq', 'tr', 'tee'], {
+      docker: `case $* in
+        *--raw*) echo '{"manifests": [{"digest": "sha256:b", "platform": {"architecture": "amd64"}}]}' ;;
+        *inspect*:latest) echo "$*: not found" >&2; exit 1 ;;
+        *inspect*) echo '{"digest": "sha256:a"}' ;;
+        *) echo "$IMAGE" >>${home}/listed ;;
+      esac`,
+      go: `[ "$1" = install ] || echo ${home}/go`,
+      gh: `if [ "$2" = list ]; then echo ${open}; else echo "$*" >>${home}/asked; fi`,
+      grype: `[ -z "$GH_TOKEN" ] && echo '${JSON.stringify({ matches })}'`,
+    });
+    const env = { PATH: bin, HOME: bin, ARCH: 'amd64', GITHUB_SHA: 'none', GH_TOKEN: 'secret' };
+    const { status, stderr } = spawnSync(join(root, '.github/pipeline.sh'), ['scan'], {
+      encoding: 'utf8',
+      env: { ...env, REGISTRY: 'localhost:1', GITHUB_REPOSITORY: 'owner/name' },
+    });
+    const read = (file: string) =>
+      existsSync(join(home, file)) ? readFileSync(join(home, file), 'utf8') : '';
+    return { status, stderr, listed: read('listed'), asked: read('asked') };
+  }
+  const line = (image: string) => `\n- ${image}:edge: libssl3 3.0.1, CVE-1, fixed in 3.0.2`;
+  const lines = ['app', 'nginx', 'redis'].map(line).join('');
+  const found = [match('CVE-1', 'High'), match('CVE-1', 'High'), match('CVE-2', 'Low')];
+
+  test('reads the list of each image that there is, and opens an issue with what is serious', () => {
+    const { listed, ...rest } = scan('scan-found', found);
+    const asked = `issue create --title Known vulnerabilities in the images --body ${lines}`;
+    expect(rest).toEqual({ status: 0, stderr: '', asked: `${asked}\n` });
+    const images = ['candidate', 'nginx', 'redis'];
+    expect(listed.split('\n').filter(Boolean)).toHaveLength(images.length);
+    expect(listed).toContain('localhost:1/owner/name/nginx@sha256:b\n');
+  });
+
+  test('keeps to the issue that is open, and closes it when nothing is found', () => {
+    expect(scan('scan-again', found, '7').asked).toMatch(/^issue edit 7 --body \n- app:edge/);
+    expect(scan('scan-gone', [match('CVE-2', 'Low')], '7').asked).toBe('issue close 7\n');
+    expect(scan('scan-nothing', []).asked).toBe('');
+  });
+
+  test('is red, and says nothing, when the list cannot be read', () => {
+    expect(scan('scan-broken', null as never)).toMatchObject({ status: 5, asked: '' });
   });
 });

@@ -524,7 +524,7 @@ describe('what is deployed', () => {
 
 describe('the verdict', () => {
   const jobs = `test lint devcontainer push image index attest publish staging
-    gate release production audit long`.split(/\s+/);
+    gate release production audit scan long`.split(/\s+/);
   const judge = (GITHUB_REF: string, results: Record<string, string>, env: NodeJS.ProcessEnv = {}) => {
     const needs = jobs.map((job) => [job, { outputs: {}, result: results[job] ?? 'skipped' }]);
     const RESULTS = JSON.stringify(Object.fromEntries(needs), null, 2);
