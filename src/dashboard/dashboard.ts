@@ -160,7 +160,10 @@ function checkTable(plots: Plot[]): void {
     }
     if (names.has(name)) throw new Error(`two plots are named ${name}; right would be a name for each`);
     names.add(name);
-    for (const [control, { type }] of Object.entries(controls)) {
+    for (const [control, { type, value, min = -Infinity, max = Infinity }] of Object.entries(controls)) {
+      if (typeof value === 'number' && !(value >= Number(min) && value <= Number(max))) {
+        throw new Error(`${control} of ${name} is ${value}; right would be a number from ${min} to ${max}`);
+      }
       if (control === 'points') throw new Error(`a control of ${name} is named points, which is taken`);
       const other = types.get(control) ?? type;
       if (other !== type) {

@@ -4,7 +4,7 @@ import type { Log } from '../contract.ts';
 import type { AskedPlot, Figure, LivePlot, Plot } from '../plots.ts';
 import { BadQuery, describeControl, readValues } from './controls.ts';
 import type { Live } from './live.ts';
-import { maxRows, type Rows, toCsv, toRecords, toRows } from './rows.ts';
+import { findUnknownFields, maxRows, type Rows, toCsv, toRecords, toRows } from './rows.ts';
 import { Budget, Slots } from './turns.ts';
 import type { ControlOnPage, Failure, FigureOnPage, PlotOnPage } from './wire.ts';
 
@@ -119,6 +119,11 @@ export class Figures {
     const rows = isLive ? await this.#liveRows(plot, points) : await this.#ask(plot, values);
     const { figure = null } = plot;
     const spec = typeof figure === 'function' ? figure(values) : figure;
+    const [unknown] = spec && this.#options.development ? findUnknownFields(spec, rows) : [];
+    if (unknown !== undefined) {
+      const known = Object.keys(rows.columns).join(', ');
+      throw new Error(`figure names the field ${unknown}, which no row has; right would be one of ${known}`);
+    }
     return { spec, rows, at: Date.now(), answers: new Map() };
   }
 

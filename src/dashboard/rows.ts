@@ -30,6 +30,18 @@ export function toRows(list: object[], times: string[] = []): Rows {
   return rows;
 }
 
+/** The fields that a specification names and no row has. One that makes fields of its own, and one without rows: none. */
+export function findUnknownFields(spec: object, { columns, count }: Rows): string[] {
+  const named = new Set<string>();
+  let makes = count === 0;
+  JSON.stringify(spec, (key, value) => {
+    if (/^(transform|data|repeat)$/.test(key)) makes = true;
+    if (key === 'field' && typeof value === 'string') named.add(value.replace(/\\(.)/g, '$1'));
+    return value;
+  });
+  return makes ? [] : [...named].filter((field) => !Object.hasOwn(columns, field));
+}
+
 const savedValues = ({ columns, times }: Rows) =>
   Object.entries(columns).map(([field, values]): Columns[string] =>
     times.has(field)

@@ -149,6 +149,10 @@ describe('a table that cannot be right ends the start', () => {
     [[named('a'), named('a')], 'two plots are named a'],
     [[named('a', { points: checkbox() })], 'points, which is taken'],
     [
+      [named('a', { of: slider({ min: 1, max: 9, value: 50 }) })],
+      'of of a is 50; right would be a number from 1 to 9',
+    ],
+    [
       [named('a', { of: checkbox() }), named('b', { of: text() })],
       'the control of is a checkbox and, in b, a text',
     ],

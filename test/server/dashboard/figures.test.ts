@@ -111,6 +111,28 @@ test('20,000 rows are shown, and one more is refused with what to do', async () 
   ]);
 });
 
+test('a field that no row has is named in development, unless the figure makes it', async () => {
+  const of = (name: string, figure: Figure, rows: Row[] = [{ grams: 1, 'a.b': 2 }]) =>
+    plot({ name, title: '', rows: () => rows, figure });
+  const encoding = { x: { field: 'gramms' } };
+  const transform = [{ calculate: 'datum.grams', as: 'gramms' }];
+  const figures = [
+    of('wrong', { layer: [{ mark: 'bar', encoding }] }),
+    of('made', { mark: 'bar', encoding, transform }),
+    of('none', { mark: 'bar', encoding }, []),
+    of('dotted', { mark: 'bar', encoding: { x: { field: 'a\\.b' } } }),
+  ];
+  const { read } = await serve(figures, { development: true });
+  expect((await read('figures/wrong.json')).body.error.message).toBe(
+    'figure names the field gramms, which no row has; right would be one of grams, a.b',
+  );
+  for (const name of ['made', 'none', 'dotted']) {
+    expect((await read(`figures/${name}.json`)).status).toBe(200);
+  }
+  const production = await serve(figures);
+  expect((await production.read('figures/wrong.json')).status).toBe(200);
+});
+
 describe('what the code throws', () => {
   const broken = [
     named('thrown', () => {
