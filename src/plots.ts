@@ -161,6 +161,7 @@ export function multiSelect(
   return { type: 'multiSelect', choices, value, ...options };
 }
 
+/** Without `step` it moves by 1 if `min`, `max` and `value` are whole. */
 export function slider(
   options: Labelled & { min: number; max: number; step?: number; value: number },
 ): Control<number> {

@@ -9,7 +9,11 @@ export function createPlots(metrics: Metrics, hours: Hours): Plot[] {
 }
 
 const second = { field: 'time', type: 'temporal', title: null } as const;
-const tenSeconds = { ...second, timeUnit: { unit: 'yearmonthdatehoursminutesseconds', step: 10 } } as const;
+const tenSeconds = {
+  ...second,
+  timeUnit: { unit: 'yearmonthdatehoursminutesseconds', step: 10 },
+  axis: { format: '%H:%M:%S' },
+} as const;
 
 const visits = (hours: Hours) =>
   plot({
@@ -25,6 +29,7 @@ const visits = (hours: Hours) =>
         x: {
           field: 'start',
           timeUnit: bars === 'days' ? 'utcyearmonthdate' : 'yearmonthdatehours',
+          axis: { format: bars === 'days' ? '%e %b' : '%H:%M' },
           title: null,
         },
         y: { field: 'visits', type: 'quantitative' },
@@ -72,7 +77,7 @@ function latency(metrics: Metrics): Plot {
       encoding: {
         x: tenSeconds,
         y: { field: 'within', type: 'ordinal', sort: rangesOf(metrics.bounds) },
-        color: { field: 'visits', aggregate: 'sum' },
+        color: { field: 'visits', aggregate: 'sum', title: 'visits' },
       },
     },
   });

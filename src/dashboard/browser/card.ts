@@ -5,19 +5,20 @@ import { Drawing, type Row, timesOf, toRows } from './drawing.ts';
 import { Table, textOf } from './table.ts';
 
 const kept = 15 * 60_000; // milliseconds of a live figure
+const overlap = 3; // seconds of each frame that are sent again
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 /** A figure with all that stands around it. */
 export class Card {
   readonly element: HTMLElement;
   readonly plot: PlotOnPage;
-  /** Shows its own controls. */
+  /** Where its own controls stand. */
   readonly tools = element('div', { className: 'controls' });
   readonly #changed: () => Pairs;
   readonly #stage = element('div', { className: 'stage' }, element('p', { className: 'note' }, 'Loading …'));
   readonly #drawing = new Drawing(this.#stage);
   readonly #table: Table;
-  readonly #details: HTMLDetailsElement;
+  readonly #details = element('details', { ontoggle: () => this.#showTable() });
   readonly #note = element('small');
   readonly #links: HTMLAnchorElement[];
   #asking: AbortController | undefined;
@@ -32,118 +33,89 @@ export class Card {
     this.plot = plot;
     this.#changed = changed;
     this.#table = new Table(plot.title);
+    const hidden = (text: string) => element('span', { className: 'hidden' }, text);
     const title = element('h2', { id: `${plot.name}-title` }, plot.title);
-    const hint = element('span', { className: 'hidden' }, ` of ${plot.title}`);
-    const link = (text: string) => element('a', { download: '' }, text, hint.cloneNode(true));
-    this.#links = [link('CSV'), link('JSON')];
-    const svg = element(
-      'button',
-      { type: 'button', onclick: () => this.#saveSvg() },
-      'SVG',
-      hint.cloneNode(true),
+    this.#links = ['CSV', 'JSON'].map((text) =>
+      element('a', { download: '' }, text, hidden(` of ${plot.title}`)),
     );
-    const summary = element(
-      'summary',
-      {},
-      'As a table',
-      element('span', { className: 'hidden' }, `: ${plot.title}`),
+    this.#details.append(
+      element('summary', {}, 'As a table', hidden(`: ${plot.title}`)),
+      this.#table.element,
     );
-    this.#details = element('details', { ontoggle: () => this.#showTable() }, summary, this.#table.element);
-    const isTable = plot.kind === 'table';
-    this.element = element(
-      'section',
-      { className: `card ${plot.width}`, id: plot.name },
-      element('header', {}, title, element('p', {}, plot.text ?? '')),
-      this.tools,
-      this.#stage,
-      element(
-        'footer',
-        {},
-        ...(isTable ? [] : [this.#details]),
-        this.#note,
-        ...this.#links,
-        ...(isTable ? [] : [svg]),
-      ),
-    );
+    const onclick = () => this.#saveSvg();
+    const svg = element('button', { type: 'button', onclick }, 'SVG', hidden(` of ${plot.title}`));
+    const footer = element('footer', {}, this.#details, this.#note, ...this.#links, svg);
+    this.#details.hidden = svg.hidden = plot.kind === 'table';
+    const header = element('header', {}, title, element('p', {}, plot.text ?? ''));
+    this.element = element('section', { className: `card ${plot.width}`, id: plot.name }, header);
+    this.element.append(this.tools, this.#stage, footer);
     this.element.setAttribute('aria-labelledby', title.id);
   }
 
   /** Asks the server for the figure as the controls stand. What was asked before no longer counts. */
   async ask(): Promise<void> {
-    this.#asking?.abort();
-    clearTimeout(this.#again);
+    this.end();
     this.#asking = new AbortController();
     const { signal } = this.#asking;
     this.element.ariaBusy = 'true';
     const search = new URLSearchParams(this.#changed());
-    const query = search.size > 0 ? `?${search}` : '';
-    const address = `dashboard/figures/${this.plot.name}`;
-    for (const [i, kind] of ['csv', 'rows.json'].entries()) {
-      (this.#links[i] as HTMLAnchorElement).href = `${address}.${kind}${query}`;
-    }
+    const address = (kind: string) => `dashboard/figures/${this.plot.name}.${kind}?${search}`;
+    for (const [i, kind] of ['csv', 'rows.json'].entries())
+      Object.assign(this.#links[i] ?? {}, { href: address(kind) });
     if (this.plot.kind === 'live') search.set('points', String(Math.max(200, this.#stage.clientWidth)));
     try {
-      const answer = await fetch(`${address}.json?${search}`, { signal });
-      const body = await answer.json();
-      if (signal.aborted) return;
-      if (answer.ok) await this.#show(body);
-      else this.#fail(body.error, Number(answer.headers.get('Retry-After')));
+      const answer = await fetch(address('json'), { signal });
+      const body: FigureOnPage | Failure = await answer.json();
+      if ('error' in body) this.#fail(body.error, Number(answer.headers.get('Retry-After')));
+      else await this.#show(body);
     } catch (error) {
-      if (!signal.aborted)
-        this.#fail({ message: `The figure cannot be shown: ${(error as Error).message}` }, 3);
+      if ((error as Error).name !== 'AbortError')
+        this.#fail({ message: `The figure cannot be shown: ${(error as Error).message}` }, 5);
     }
     if (signal.aborted) return;
     this.element.ariaBusy = 'false';
-    if (this.plot.every) this.askIn(this.plot.every);
+    if (this.plot.every) this.#askIn(this.plot.every);
   }
 
   /** Asks again after these seconds, if somebody looks then. */
-  askIn(seconds: number): void {
+  #askIn(seconds: number): void {
+    const ask = () => (document.hidden || Card.paused ? this.#askIn(seconds) : this.ask());
     clearTimeout(this.#again);
-    this.#again = setTimeout(
-      () => (document.hidden || Card.paused ? this.askIn(seconds) : this.ask()),
-      1_000 * seconds,
-    );
+    this.#again = setTimeout(ask, 1_000 * seconds);
   }
   /** Whether nothing moves on the page. */
   static paused = false;
 
-  async #show({ spec, columns, count, at }: FigureOnPage): Promise<void> {
+  async #show({ spec, columns, at }: FigureOnPage): Promise<void> {
     this.#spec = spec;
     this.#times = timesOf(spec);
     this.#rows = toRows(columns, this.#times);
     this.#second = Math.floor(at / 1_000);
-    const hasTimes = this.#times.fields.size > 0 && spec;
-    this.#note.textContent = hasTimes ? `times in ${this.#times.utc ? 'UTC' : zone}` : '';
-    if (count === 0) return this.#tell(element('p', { className: 'note' }, 'No rows.'));
+    this.#note.textContent =
+      spec && this.#times.fields.size > 0 ? `times in ${this.#times.utc ? 'UTC' : zone}` : '';
     await this.draw();
   }
 
-  /** Draws what it has. */
-  async draw(): Promise<void> {
-    if (this.#rows.length === 0) return;
-    if (this.#spec) await this.#drawing.show(this.#spec, this.#rows, this.#describe());
-    else if (this.#table.element.parentNode !== this.#stage) this.#tell(this.#table.element);
+  /** Draws what it has; after `anew` in the colours of now. */
+  async draw(anew = false): Promise<void> {
+    if (this.#rows.length === 0) {
+      if (this.#second > 0) this.#tell(element('p', { className: 'note' }, 'No rows.'));
+    } else if (this.#spec) {
+      await this.#drawing.show(this.#spec, this.#rows, this.#describe(), anew);
+    } else if (this.#table.element.parentNode !== this.#stage) {
+      this.#tell(this.#table.element);
+    }
     this.#showTable();
   }
 
-  /** Draws anew, in the colours of now. */
-  redraw(): Promise<void> {
-    this.#drawing.forget();
-    return this.draw();
-  }
-
-  /** Takes the newest seconds of a live figure. Returns whether it has missed none. */
+  /** Takes the newest seconds of a live figure, or asks for those that it has missed. */
   add(columns: Columns, second: number): void {
     if (this.#second === 0) return; // it has not come yet
-    if (second - this.#second > 3) this.ask();
+    if (second - this.#second > overlap) this.ask();
     this.#second = Math.max(second, this.#second);
-    const rows = toRows(columns, this.#times);
-    const first = (second - 2) * 1_000;
-    const time = ({ time }: Row) => time as number;
-    this.#rows = this.#rows
-      .filter((row) => time(row) < first && time(row) > second * 1_000 - kept)
-      .concat(rows);
+    const isKept = ({ time }: Row) =>
+      (time as number) <= 1_000 * (second - overlap) && (time as number) > 1_000 * second - kept;
+    this.#rows = this.#rows.filter(isKept).concat(toRows(columns, this.#times));
   }
 
   #showTable(): void {
@@ -156,16 +128,12 @@ export class Card {
   }
 
   #fail({ message, line, requestId }: Partial<Failure['error']>, retryAfter: number): void {
-    const where = line ?? (requestId && `request ${requestId}`);
+    this.#second = 0;
+    const where = element('code', {}, line ?? (requestId && `request ${requestId}`) ?? '');
     this.#tell(
-      element(
-        'div',
-        { className: 'failed', role: 'alert' },
-        element('p', {}, message ?? ''),
-        element('code', {}, where ?? ''),
-      ),
+      element('div', { className: 'failed', role: 'alert' }, element('p', {}, message ?? ''), where),
     );
-    if (retryAfter > 0) this.askIn(retryAfter);
+    if (retryAfter > 0 || this.plot.kind === 'live') this.#askIn(retryAfter || 5);
   }
 
   /** What a screen reader says in place of the picture. */
@@ -180,8 +148,7 @@ export class Card {
   }
 
   async #saveSvg(): Promise<void> {
-    const svg = await this.#drawing.toSvg();
-    if (!svg) return;
+    const svg = (await this.#drawing.toSvg()) ?? '';
     const href = URL.createObjectURL(new Blob([svg], { type: 'image/svg+xml' }));
     element('a', { href, download: `${this.plot.name}.svg` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 10_000);
@@ -191,6 +158,10 @@ export class Card {
   end(): void {
     this.#asking?.abort();
     clearTimeout(this.#again);
+  }
+
+  remove(): void {
+    this.end();
     this.#drawing.clear();
   }
 }

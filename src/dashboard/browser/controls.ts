@@ -91,7 +91,8 @@ function createFields(control: ControlOnPage, given: Pairs): (HTMLInputElement |
 }
 
 function createInput(control: ControlOnPage, type: string, name: string, value: string): HTMLInputElement {
-  const { min = '', max = '', step = 'any', maxLength } = control;
+  const { min = '', max = '', maxLength } = control;
+  const isWhole = type === 'range' && [min, max, control.value].every(Number.isInteger);
   const field = element('input', {
     type,
     name,
@@ -99,7 +100,7 @@ function createInput(control: ControlOnPage, type: string, name: string, value: 
     max: String(max),
     required: type === 'number',
   });
-  if (type !== 'date') field.step = String(step);
+  if (type !== 'date') field.step = String(control.step ?? (isWhole ? 1 : 'any'));
   if (maxLength !== undefined) field.maxLength = maxLength;
   field.value = value; // last, since it is rounded to a step that is there
   return field;

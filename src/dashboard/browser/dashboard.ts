@@ -38,7 +38,7 @@ async function load(): Promise<void> {
     return card.element;
   });
   fill(find('main'), parts);
-  for (const card of before.values()) card.end();
+  for (const card of before.values()) card.remove();
   find('#scope').textContent = instance === 'this' ? 'Live figures show this instance alone.' : '';
   await Promise.all([...cards.values()].map((card) => card.ask()));
 }
@@ -69,7 +69,7 @@ async function showFrame({ second, live }: Frame): Promise<void> {
   if (drawing || performance.now() < restUntil) return;
   drawing = true;
   const begin = performance.now();
-  for (const card of changed) await card.draw().catch(console.error);
+  for (const card of changed) await card.draw().catch(() => {}); // an answer may overtake it
   restUntil = performance.now() + 15 * (performance.now() - begin);
   drawing = false;
 }
@@ -80,9 +80,11 @@ function showState(text: string): void {
   document.body.dataset.state = text.split(/\W/)[0];
 }
 
+/** The same, again and again until it succeeds. */
+const tryToLoad = (): Promise<unknown> => load().catch(() => setTimeout(tryToLoad, 2_000));
+
 const stream = openStream('dashboard/events', {
-  onHello: (hello) =>
-    hello.version !== version && load().catch(() => showState('connection lost, trying again')),
+  onHello: (hello) => version && hello.version !== version && tryToLoad(),
   onFrame: showFrame,
   onState: showState,
 });
@@ -95,7 +97,7 @@ function pause(paused: boolean): void {
 }
 pauseButton.addEventListener('click', () => pause(!Card.paused));
 
-const redraw = () => Promise.all([...cards.values()].map((card) => card.redraw()));
+const redraw = () => Promise.all([...cards.values()].map((card) => card.draw(true)));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);
 for (const [event, printing] of [
   ['beforeprint', true],
@@ -108,4 +110,4 @@ for (const [event, printing] of [
 }
 
 pause(sessionStorage.getItem('paused') === 'true');
-load().catch(() => setTimeout(load, 2_000));
+tryToLoad();

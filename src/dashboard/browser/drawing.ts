@@ -58,7 +58,7 @@ function theme(): Config {
     background: card,
     font,
     padding: 4,
-    view: { stroke: 'transparent', continuousHeight: 260, discreteHeight: { step: 22 } },
+    view: { stroke: 'transparent', continuousHeight: 310, discreteHeight: { step: 22 } },
     axis: {
       ...label,
       ...title,
@@ -116,29 +116,28 @@ export class Drawing {
   readonly #stage: HTMLElement;
   #view: View | undefined;
   #spec = '';
+  #turn = 0;
 
   constructor(stage: HTMLElement) {
     this.#stage = stage;
   }
 
   /** Draws; the picture before stays until the new one is there. What Vega throws rejects. */
-  async show(spec: object, rows: Row[], description: string): Promise<void> {
+  async show(spec: object, rows: Row[], description: string, anew = false): Promise<void> {
     const text = JSON.stringify(spec);
-    if (this.#view && text === this.#spec) {
+    if (this.#view && text === this.#spec && !anew) {
       await this.#view.description(description).data('rows', rows).runAsync();
       return;
     }
+    this.#turn += 1;
+    const turn = this.#turn;
     const container = element('div', { className: 'drawing' });
     this.#stage.append(container);
     try {
-      const single = /"(mark|layer)":/.test(
-        Object.keys(spec)
-          .map((key) => `"${key}":`)
-          .join(),
-      );
-      const facets = /"(row|column|facet)":/.test(text);
+      // A figure of several parts has the width that its parts have.
+      const fits = ('mark' in spec || 'layer' in spec) && !/"(row|column|facet)":/.test(text);
       const whole = {
-        ...(single && !facets && { width: 'container', autosize: { type: 'fit-x', contains: 'padding' } }),
+        ...(fits && { width: 'container', autosize: { type: 'fit', contains: 'padding' } }),
         ...spec,
         description,
         data: { name: 'rows' },
@@ -156,6 +155,7 @@ export class Drawing {
       });
       setClock(view);
       await view.data('rows', rows).runAsync();
+      if (turn !== this.#turn) throw new DOMException('overtaken', 'AbortError');
       this.clear(container);
       this.#view = view;
       this.#spec = text;
@@ -171,11 +171,6 @@ export class Drawing {
     this.#view?.finalize();
     this.#view = undefined;
     this.#stage.replaceChildren(...(keep ? [keep] : []));
-  }
-
-  /** Forgets the colours: the next `show` draws anew. */
-  forget(): void {
-    this.#spec = '';
   }
 
   toSvg(): Promise<string> | undefined {

@@ -1,8 +1,8 @@
 import type { Frame, Hello } from '../wire.ts';
 
 interface Listener {
-  onHello(hello: Hello): void;
-  onFrame(frame: Frame): void;
+  onHello(hello: Hello): unknown;
+  onFrame(frame: Frame): unknown;
   /** Tells in words what is going on. */
   onState(state: string): void;
 }
