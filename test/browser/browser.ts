@@ -2,10 +2,10 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
-import { type App, startApp } from '../../../support/app.ts';
-import { type Nginx, startNginx } from '../../../support/nginx.ts';
-import { root, temporaryDirectory } from '../../../support/processes.ts';
-import { type Redis, startRedis } from '../../../support/redis.ts';
+import { type App, startApp } from '../support/app.ts';
+import { type Nginx, startNginx } from '../support/nginx.ts';
+import { root, temporaryDirectory } from '../support/processes.ts';
+import { type Redis, startRedis } from '../support/redis.ts';
 
 const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(
   existsSync,

@@ -3,10 +3,6 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import axe from 'axe-core';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { startApp } from '../../../support/app.ts';
-import { stopAll } from '../../../support/processes.ts';
-import { request } from '../../../support/requests.ts';
-import { waitFor } from '../../../support/wait.ts';
 import {
   collectComplaints,
   countColouredPixels,
@@ -14,7 +10,11 @@ import {
   type Stack,
   startBrowser,
   startStack,
-} from './browser.ts';
+} from '../../browser/browser.ts';
+import { startApp } from '../../support/app.ts';
+import { stopAll } from '../../support/processes.ts';
+import { request } from '../../support/requests.ts';
+import { waitFor } from '../../support/wait.ts';
 
 let browser: Browser;
 let stack: Stack;
