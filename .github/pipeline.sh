@@ -78,6 +78,10 @@ push() { # docker-compose.yml says what is built, docker-bake.hcl how it is labe
   rm "$metadata"
 }
 
+test_pages() { # in the runner's Chromium; act's image has none
+  if command -v google-chrome || command -v chromium; then npm test -- browser; else summary 'no Chromium here: the pages are not tested'; fi
+}
+
 test_images() { # of the running stack: what judges them, and nothing that builds its own. On a laptop the least
   local image id reference more=(stack redis)
   for image in $images; do

@@ -7,6 +7,7 @@ import type { ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import Router from '@koa/router';
 import type { Context, Service } from '../../../src/contract.ts';
+import type { Plot } from '../../../src/plots.ts';
 
 const methods = ['GET', 'POST'];
 
@@ -14,12 +15,21 @@ async function waitForFile(file: string): Promise<void> {
   while (!existsSync(file)) await new Promise((resume) => setTimeout(resume, 5));
 }
 
+const figures: Plot[] = [
+  {
+    kind: 'plot',
+    name: 'steps',
+    title: 'Steps',
+    controls: { step: { type: 'slider', label: 'Step', min: 1, max: 9, value: 1 } },
+    rows: ({ step }: { step: number }) => Array.from({ length: 40 }, (_, n) => ({ n: n * step })),
+    figure: { mark: 'bar', encoding: { x: { field: 'n', bin: true }, y: { aggregate: 'count' } } },
+  },
+];
+
 export async function openService({ log, config }: Context): Promise<Service> {
   const router = new Router({ methods });
   const streams = new Set<ServerResponse>();
-  let requests = 0;
-  let inFlight = 0;
-  let draining = false;
+  let [requests, inFlight, draining] = [0, 0, false];
 
   router.use((ctx, next) => {
     requests += 1;
@@ -73,6 +83,7 @@ export async function openService({ log, config }: Context): Promise<Service> {
 
   return {
     router,
+    plots: { figures },
     async ready() {},
     drain() {
       log.info('service drains');
