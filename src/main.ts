@@ -1,6 +1,5 @@
 import cluster from 'node:cluster';
 import { watch } from 'node:fs';
-import throng from 'throng';
 import { openPrimary } from './app/primary.ts';
 import { answerRequests } from './contract.ts';
 import { createPrimaryHistory } from './dashboard/history.ts';
@@ -23,13 +22,18 @@ const inspector = process.execArgv.filter((argument) => argument.startsWith('--i
 process.title = [`app: ${name}`, ...inspector].join(' ');
 process.on('uncaughtExceptionMonitor', (error) => log.fatal({ err: error }, 'crashed'));
 
-throng({
-  count: config.workers,
-  lifetime: 0, // the supervisor replaces workers
-  signals: ['none', 'none'], // the supervisor stops them; throng fills a shorter list up with SIGTERM and SIGINT
-  master: runPrimary,
-  worker: runWorker,
-});
+// throng brings all of lodash along, a tenth of what a worker's start costs, and does nothing in a worker but this call.
+if (cluster.isWorker) runWorker();
+else {
+  const { default: throng } = await import('throng');
+  throng({
+    count: config.workers,
+    lifetime: 0, // the supervisor replaces workers
+    signals: ['none', 'none'], // the supervisor stops them; throng fills a shorter list up with SIGTERM and SIGINT
+    master: runPrimary,
+    worker: runWorker,
+  });
+}
 
 function configure(): Config {
   try {

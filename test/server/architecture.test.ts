@@ -213,11 +213,11 @@ test.each(['on', 'once', 'exit', 'exitCode', 'argv'])('process.%s appears in mai
   expect(files.filter((file) => file !== 'src/main.ts')).toEqual([]);
 });
 
-test('the primary loads pino and throng, and what openPrimary needs', () => {
+test('every process loads pino and what openPrimary needs; throng comes later, into the primary alone', () => {
   const kinds = { types: false, later: false };
   const ofApp = packagesOf(reach('src/app/primary.ts', kinds));
   const loaded = packagesOf(reach('src/main.ts', kinds));
-  expect(loaded.filter((name) => !ofApp.includes(name))).toEqual(['pino', 'throng']);
+  expect(loaded.filter((name) => !ofApp.includes(name))).toEqual(['pino']);
 });
 
 test('nothing in src knows of tests or of what it is run by', () => {
