@@ -100,6 +100,20 @@ test('at most four are computed at a time, a hundred wait, and the next one is a
   expect(statuses.filter((status) => status === 200)).toHaveLength(104);
 });
 
+test('a worker gives a fifth of its time to figures, once those of a page are there', async () => {
+  const work = 50; // milliseconds each
+  const rows = () => {
+    for (const end = performance.now() + work; performance.now() < end; );
+    return [];
+  };
+  const { read } = await serve([named('a', rows, { controls: { name: text() } })]);
+  const begin = performance.now();
+  await Promise.all(upTo(4).map((i) => read(`figures/a.json?name=${i}`)));
+  const page = performance.now() - begin;
+  await Promise.all(upTo(6).map((i) => read(`figures/a.json?name=again${i}`)));
+  expect(performance.now() - begin - page).toBeGreaterThan((5 * work) / 0.2 - 500);
+});
+
 test('20,000 rows are shown, and one more is refused with what to do', async () => {
   const rows = (count: number) => () => upTo(count).map((i) => ({ i }));
   const { read } = await serve([named('most', rows(20_000)), named('more', rows(20_001))]);
