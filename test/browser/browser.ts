@@ -91,9 +91,9 @@ export async function judgePage(page: Page): Promise<{ violations: string[]; shi
   await page.evaluate(axe.source);
   return page.evaluate(async () => {
     const shift = new Promise<number>((resolve) => {
-      const add = (sum: number, entry: PerformanceEntry) =>
-        sum + (entry as unknown as { value: number }).value;
-      new PerformanceObserver((list) => resolve(list.getEntries().reduce(add, 0))).observe({
+      type Shift = PerformanceEntry & { value: number; hadRecentInput: boolean };
+      const add = (sum: number, { value, hadRecentInput }: Shift) => (hadRecentInput ? sum : sum + value);
+      new PerformanceObserver((list) => resolve((list.getEntries() as Shift[]).reduce(add, 0))).observe({
         type: 'layout-shift',
         buffered: true,
       });

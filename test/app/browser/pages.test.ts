@@ -88,11 +88,13 @@ describe('the number', () => {
 });
 
 test('the table of plots is drawn, and read again by choice', async () => {
-  const page = await open('dashboard');
-  for (const figure of figures) await isDrawn(page, figure);
-  await page.locator('#visits summary').click();
+  const page = await open('dashboard', { timezoneId: 'Asia/Tokyo' });
+  for (const figure of figures) await isDrawn(page, figure, 20);
+  const zone = () => page.locator('#visits footer small').textContent();
+  expect(await zone()).toBe('times in Asia/Tokyo');
   await page.locator('[name=bars]').selectOption('days');
-  await waitFor(async () => (await page.locator('#visits tbody tr').count()) >= 28, 'a month');
+  await waitFor(async () => (await zone()) === 'times in UTC', 'days');
+  await isDrawn(page, 'visits');
 });
 
 describe('what happens to the service while it is watched', () => {
@@ -162,7 +164,7 @@ test.each(
   async ({ path, colorScheme, width }) => {
     const page = await open(path, { colorScheme, viewport: { width, height: 900 }, bypassCSP: true });
     await isState(page, 'live');
-    if (path) for (const figure of figures) await isDrawn(page, figure);
+    if (path) for (const figure of figures) await isDrawn(page, figure, 20);
     expect(await judgePage(page)).toEqual({ violations: [], shift: 0, fits: true });
     await page.screenshot({
       path: join(pictures, `${path || 'number'}-${colorScheme}-${width}.png`),
