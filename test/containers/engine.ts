@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { beforeAll, test } from '@jest/globals';
 import { createTrial, type Trial } from '../support/battery/harness.ts';
 import type { Exchange } from '../support/history.ts';
+import { required } from '../support/judgement.ts';
 import { atEnd, stopAll as removeAll } from '../support/processes.ts';
 import { cloneWorkingTree } from '../support/repository.ts';
 import { freePort } from '../support/requests.ts';
@@ -103,7 +104,9 @@ export async function startBackedNetwork(image: string, ...options: string[]): P
   const redis = await startContainer('--network', network, '--network-alias', 'redis', ...password, image);
   const ping = ['exec', redis, 'redis-admin', '-e', 'ping'];
   await waitFor(async () => (await attempt('docker', ping)).code === 0, 'Redis to answer', 30_000);
-  return ['--network', network, '--env', 'REDIS_URL=redis://app@redis', ...password];
+  const settings = Object.entries({ ...required, REDIS_URL: 'redis://app@redis' });
+  const variables = settings.flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+  return ['--network', network, ...variables, ...password];
 }
 
 /** An image built from a Dockerfile of a few lines. */
@@ -189,7 +192,7 @@ export function longestGap(history: Exchange[]): number {
 /** The Compose stack of a copy of the repository, not yet up. */
 export async function prepareStack(directory: string): Promise<Stack> {
   const port = await freePort();
-  const environment: NodeJS.ProcessEnv = { PORT: String(port), ...given };
+  const environment: NodeJS.ProcessEnv = { PORT: String(port), ...required, ...given };
   const trial = createTrial({ port });
   const compose = (args: string[], variables: NodeJS.ProcessEnv = {}) =>
     execute('docker', ['compose', ...args], { cwd: directory, env: { ...environment, ...variables } });

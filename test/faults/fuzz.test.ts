@@ -1,12 +1,15 @@
 import { afterEach, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { readConfig, settings } from '../../src/server/config.ts';
+import { readConfig as read, settings } from '../../src/server/config.ts';
 import { ConfigError } from '../../src/server/env.ts';
 import { rounds, startService, startServiceAtPort } from '../support/battery/harness.ts';
 import { addRow } from '../support/battery/table.ts';
+import { required } from '../support/judgement.ts';
 import { childrenOf, stopAll } from '../support/processes.ts';
 import { anyRequest } from './any-request.ts';
 import { sendAll } from './bytes.ts';
+
+const readConfig: typeof read = (variables) => read({ ...required, ...variables });
 
 const minute = 60_000;
 const requests = rounds(4_000); // each way

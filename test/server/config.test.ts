@@ -1,8 +1,11 @@
 import { availableParallelism } from 'node:os';
 import { afterEach, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
-import { readConfig, settings } from '../../src/server/config.ts';
+import { readConfig as read, settings } from '../../src/server/config.ts';
 import { ConfigError } from '../../src/server/env.ts';
+import { required } from '../support/judgement.ts';
+
+const readConfig: typeof read = (variables) => read({ ...required, ...variables });
 
 test('an empty environment gives every default', () => {
   expect(readConfig({})).toMatchObject({
@@ -32,7 +35,8 @@ test.each([
 });
 
 test('an empty variable counts as absent', () => {
-  const empty = Object.fromEntries(Object.values(settings).map(({ name }) => [name, '']));
+  const optional = Object.values(settings).filter(({ name }) => !(name in required));
+  const empty = Object.fromEntries(optional.map(({ name }) => [name, '']));
   expect(readConfig(empty)).toEqual(readConfig({}));
 });
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { parse } from 'yaml';
 import { readLog } from '../support/app.ts';
-import { startBacking } from '../support/judgement.ts';
+import { required, startBacking } from '../support/judgement.ts';
 import { expectFlawless, startLightLoad } from '../support/load.ts';
 import { atEnd, root, startProcess, startScript, stopAll, temporaryDirectory } from '../support/processes.ts';
 import { copyRepository } from '../support/repository.ts';
@@ -19,7 +19,13 @@ test('npm run dev: a saved file is answered by all workers, and no request fails
   const save = (greeting: string) => writeFileSync(file, source.replace("'alive\\n'", `'${greeting}'`));
   const port = await freePort();
   const backing = await startBacking();
-  const env = { ...backing, LISTEN: String(port), WEB_CONCURRENCY: '2', NODE_OPTIONS: '--inspect-port=0' };
+  const env = {
+    ...required,
+    ...backing,
+    LISTEN: String(port),
+    WEB_CONCURRENCY: '2',
+    NODE_OPTIONS: '--inspect-port=0',
+  };
   const script = startScript('dev', { cwd: copy, env });
   const logged = (message: RegExp) => readLog(script.output()).filter(({ msg }) => message.test(msg));
   const until: typeof waitFor = (...args) =>

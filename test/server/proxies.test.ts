@@ -1,10 +1,13 @@
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
-import { readConfig } from '../../src/server/config.ts';
+import { readConfig as read } from '../../src/server/config.ts';
 import { startApp } from '../support/app.ts';
+import { required } from '../support/judgement.ts';
 import { stopAll } from '../support/processes.ts';
 import { freePort, request } from '../support/requests.ts';
 import { copyWithTestService } from '../support/test-service.ts';
+
+const readConfig: typeof read = (variables) => read({ ...required, ...variables });
 
 afterEach(stopAll);
 

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { type App, spawnApp, startApp } from '../support/app.ts';
-import { startBacking } from '../support/judgement.ts';
+import { required, startBacking } from '../support/judgement.ts';
 import { startLightLoad } from '../support/load.ts';
 import {
   childrenOf,
@@ -40,7 +40,7 @@ function announceForks(): string[] {
 
 test('npm start compiles and serves', async () => {
   const port = await freePort();
-  const env = { ...(await startBacking()), LISTEN: String(port), WEB_CONCURRENCY: '1' };
+  const env = { ...required, ...(await startBacking()), LISTEN: String(port), WEB_CONCURRENCY: '1' };
   const script = startScript('start', { cwd: copyRepository('src', 'tsconfig.json'), env });
   const isAlive = async () => (await request({ port }, '/livez').catch(() => undefined))?.status === 200;
   await waitFor(isAlive, 'an answer', 60_000).catch((cause) => {
@@ -229,7 +229,7 @@ test('it can listen on one address alone', async () => {
 
 test('the service ends with the terminal in which it was started', async () => {
   const port = await freePort();
-  const env = { ...process.env, LISTEN: String(port), WEB_CONCURRENCY: '2' };
+  const env = { ...process.env, ...required, LISTEN: String(port), WEB_CONCURRENCY: '2' };
   const command = `exec node '${join(root, 'dist/main.js')}'`;
   const [options, ...rest] =
     process.platform === 'darwin'

@@ -1,6 +1,6 @@
 /** The forked app, as `npm start` runs it. */
 import { join } from 'node:path';
-import { startBacking } from './judgement.ts';
+import { required, startBacking } from './judgement.ts';
 import { atEnd, childrenOf, killIfRunning, type Running, root, startProcess } from './processes.ts';
 import { type Address, freePort } from './requests.ts';
 import { waitFor } from './wait.ts';
@@ -69,6 +69,7 @@ export async function spawnApp(options: AppOptions = {}): Promise<App> {
       // Only what is given: settings of the developer's own shell have no part in a test.
       env: {
         PATH: process.env.PATH,
+        ...required,
         ...backing,
         ...options.env,
         LISTEN: listen,
