@@ -98,8 +98,10 @@ const checks = [
         .on('error', ({ message }) => console.log(message))`;
       const stdout = (await node(app, program)).stdout.trim();
       if (stdout === '200 ready') return ok('ready');
+      const refused = await refusedSettings(app);
       const isHere = app || inDevContainer || stdout.startsWith('503 ');
-      return isHere ? error(`GET /readyz: ${stdout || 'no answer'}`) : skip('does not run here');
+      if (isHere) return error(refused ?? `GET /readyz: ${stdout || 'no answer'}`);
+      return refused ? warning(`npm start would refuse its settings: ${refused}`) : skip('does not run here');
     },
     why: 'It cannot answer requests now. Its log says why.',
     fix: 'docker compose logs app, or look where npm start or npm run dev runs',
@@ -242,6 +244,17 @@ async function askPlugin(name, least) {
   if (!client) return skip('needs docker');
   const plugin = client.Plugins?.find((/** @type {{ Name: string }} */ { Name }) => Name === name);
   return plugin ? isAtLeast(plugin.Version, least) : error('docker has none');
+}
+
+/** What the app does not accept, as it says itself: in its container's log, or else asked here once it is compiled. */
+async function refusedSettings(/** @type {{ id: string } | undefined} */ app) {
+  const compiled = JSON.stringify(join(root, 'dist/server/config.js'));
+  const program = `import(${compiled}).then(({ readConfig }) => readConfig(process.env)).catch(({ message }) => console.log(message))`;
+  const { stdout, stderr } = app
+    ? await run('docker', 'logs', '--tail', '50', app.id)
+    : await run(process.execPath, '-e', program);
+  const [, problems] = /.*bad configuration\n((?: {2}[^\n]+\n)+)(?!.*"serving)/s.exec(stdout + stderr) ?? [];
+  return problems?.trim().replaceAll(/\n +/g, '; ');
 }
 
 /** The process that listens at the port; undefined if it is another user's. */

@@ -222,6 +222,38 @@ describe('what runs', () => {
     expect(said).toContain('✘ GET /readyz: 503 not ready');
     expect(fix).toContain('docker compose logs app');
   });
+  // What the app writes and does that lacks a setting, without its image.
+  fault(
+    'app: ✘ API_KEY is not set; right would be a key; PORT is "x"; right',
+    'docker compose logs app',
+    async () => {
+      const log =
+        'bad configuration\\n  API_KEY is not set; right would be a key\\n  PORT is "x"; right would be a port\\n';
+      const labels = [`${label}.service=app`, `${label}.project.working_dir=${copy}`];
+      const id = container(
+        ...labels,
+        '--restart',
+        'always',
+        image,
+        'sh',
+        '-c',
+        `printf '${log}' >&2; exit 1`,
+      );
+      await waitFor(
+        () => run('docker', 'inspect', '--format', '{{.RestartCount}}', id) !== '0',
+        'it to fail',
+        30_000,
+      );
+    },
+  );
+  test('app: what npm start would refuse', async () => {
+    run('cp', '-r', join(root, 'dist'), '.');
+    expect((await examine()).checks.app?.said).toBe('- does not run here');
+    const { app } = await findings({ env: { LOG_LEVEL: 'loud' } });
+    expect(app?.said).toContain(
+      'npm start would refuse its settings: LOG_LEVEL is "loud"; right would be one of',
+    );
+  });
   // A stand-in for the app in its container, which answers /readyz at its socket to nginx' private port alone.
   fault('app: ✘ GET /readyz: 503 asked', 'docker compose logs app', async () => {
     const program = `http.createServer(({ headers }, to) => to.writeHead(headers['x-private'] ? 503 : 404).end('asked'))
