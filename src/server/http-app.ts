@@ -5,7 +5,7 @@ import Koa, { type Context, type Middleware } from 'koa';
 import type { Log, Service } from '../contract.ts';
 import { contentType } from './prometheus.ts';
 import { withinTime } from './retry.ts';
-import { serveFiles } from './static-files.ts';
+import { type StaticFiles, serveFiles } from './static-files.ts';
 import type { WorkerMetrics } from './worker-metrics.ts';
 
 /** Milliseconds in which a service must say that it is ready: fewer than the image's health check waits. */
@@ -23,8 +23,8 @@ interface Options {
   /** The metrics of all workers, as Prometheus reads them. */
   readMetrics?: (() => Promise<string>) | undefined;
   dashboard?: Router | undefined;
-  /** The folder whose files are served, if nginx is not in front. */
-  files?: string | undefined;
+  /** Where nginx is not in front. */
+  files?: StaticFiles | undefined;
   /** Whether the request came in by the private way, on which alone `/readyz` and `/metrics` are answered. */
   isPrivate?: ((request: IncomingMessage) => boolean) | undefined;
   /** Whether the request comes from a proxy that may say who the client is and which request it is. */

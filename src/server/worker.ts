@@ -53,7 +53,7 @@ export async function startWorker(
     metrics,
     readMetrics: atPort && config.metrics === 'closed' ? undefined : createMetricsReader(primary),
     dashboard: dashboard?.router,
-    files: atPort ? files : undefined,
+    files: atPort ? { root: files, framed: config.reload !== undefined } : undefined,
     isPrivate: atPort ? undefined : (request) => request.headers['x-private'] === '1', // set by nginx' private port
     isTrustedProxy: createProxyCheck(config),
   });

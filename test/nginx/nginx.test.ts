@@ -385,7 +385,7 @@ test('a file has the same type from nginx and, where nginx is not there, from th
   const names = [...extensions, 'unknown'].map((extension) => `a.${extension}`);
   for (const name of names) writeFileSync(join(files, name), '');
   const koa = new Koa();
-  koa.use(serveFiles(files));
+  koa.use(serveFiles({ root: files, framed: false }));
   const alone = createServer(koa.callback());
   await new Promise<void>((resolve) => alone.listen(0, '127.0.0.1', resolve));
   atEnd(() => alone.close());
