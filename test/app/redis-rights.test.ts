@@ -10,11 +10,14 @@ import { waitFor } from '../support/wait.ts';
 const log = { info() {}, warn() {}, error() {} } as unknown as Log;
 
 /** What the deployed user may do, but for what the client needs for itself and can do without. */
-const rights = readFileSync('src/app/redis.acl', 'utf8')
-  .replace(/^# A visit needs none of these[\s\S]*/m, '')
-  .replaceAll(/#.*$/gm, '')
-  .split(/\s+/)
-  .filter((rule) => rule && rule !== '+ping' && rule !== '+client|setinfo');
+const [rights = [], rightsOfDashboard = []] = readFileSync('src/app/redis.acl', 'utf8')
+  .split(/^# A visit needs none of these.*$/m)
+  .map((part) =>
+    part
+      .replaceAll(/#.*$/gm, '')
+      .split(/\s+/)
+      .filter((rule) => rule && rule !== '+ping' && rule !== '+client|setinfo'),
+  );
 
 let redis: Redis;
 beforeAll(async () => {
@@ -69,4 +72,37 @@ test('the question counts nothing', async () => {
   await store.ready();
   expect(await store.allocate(['a'.repeat(32)], Date.now() + 2_000)).toEqual([1]);
   await store.close();
+});
+
+/** What becomes of all that the dashboard asks, for a user who can count and has these rights more. */
+async function plotAs(rules: string[]): Promise<string> {
+  await redis.command('ACL', 'SETUSER', 'viewer', 'reset', 'on', 'nopass', '+ping', ...rights, ...rules);
+  const store = openRedisStore(redis.url.replace('//', '//viewer:any@'), {
+    log,
+    deduplicationWindow: 30_000,
+  });
+  try {
+    await waitFor(() => store.ready().then(() => true), 'the connection to Redis');
+    await store.note(Date.now(), await store.count());
+    await store.notes();
+    const { key = '', command } = store.redis ?? {};
+    await command?.(['XADD', key, '*', 'text', '{}']);
+    await command?.(['XRANGE', key, '-', '+']);
+    return 'fine';
+  } catch (error) {
+    return isRefusal(error as Error) ? 'refused' : String(error);
+  } finally {
+    await store.close();
+  }
+}
+
+test('the dashboard needs each of its rights, and no other', async () => {
+  expect(rightsOfDashboard.length).toBeGreaterThan(0);
+  expect(await plotAs(rightsOfDashboard)).toBe('fine');
+  for (const right of rightsOfDashboard) {
+    expect([right, await plotAs(rightsOfDashboard.filter((rule) => rule !== right))]).toEqual([
+      right,
+      'refused',
+    ]);
+  }
 });
