@@ -152,9 +152,9 @@ test('the next one fails no request; images that differ in label and time alone 
   current = JSON.stringify({ ...JSON.parse(current), app: JSON.parse(next).app });
 });
 
-/** Nothing else than before runs after this has failed under load; resolves to what it has said. */
-async function expectRefused(what: string, act: () => Promise<Result>): Promise<string> {
-  const { code, output } = await underLoad(what, act);
+/** Nothing else than before runs after this has failed; resolves to what it has said. */
+async function expectRefused(attempted: Promise<Result>): Promise<string> {
+  const { code, output } = await attempted;
   expect({ code, output }).toEqual({ code: 1, output });
   await expectRunning(current);
   return output;
@@ -163,7 +163,8 @@ async function expectRefused(what: string, act: () => Promise<Result>): Promise<
 test('an image that cannot reach what it needs is taken back, and costs no request', async () => {
   const start = 'REDIS_URL=redis://app@nowhere exec node dist/main.js';
   const IMAGES = await publish('unreachable', commit(), { app: `CMD ["sh", "-c", "${start}"]` });
-  const output = await expectRefused('Redis unreachable', () => deploy([], { IMAGES, TIMEOUT: '8' }));
+  const tried = underLoad('Redis unreachable', () => deploy([], { IMAGES, TIMEOUT: '8' }));
+  const output = await expectRefused(tried);
   expect(output).toContain('back to the old one');
   expect(output).toContain(': failed, and taken back');
 });
@@ -179,20 +180,16 @@ test('an image whose health check says nothing is found out, and taken back', as
 
 test('a commit that is older than the running one is refused', async () => {
   const IMAGES = await publish('older', shas[0] ?? '', { app: 'LABEL another=build' });
-  const output = await expectRefused('older commit', () => deploy([], { IMAGES }));
+  const output = await expectRefused(deploy([], { IMAGES }));
   expect(output).toContain(`${shas[0]} is older than ${shas[1]}`);
 });
 
 test('where the registry or the signatures do not answer, nothing is changed', async () => {
   const next = await publish('unsigned', commit());
   const missing = next.replace(/@sha256:.{8}/g, '@sha256:00000000');
-  const said = [
-    await expectRefused('not in the registry', () => deploy([], { IMAGES: missing })),
-    await expectRefused('no signature', () =>
-      deploy([], { IMAGES: next, UNSIGNED: '', PATH: withStandIn('gh', 'exit 1') }),
-    ),
-  ];
-  expect(said[1]).toContain('has no signature');
+  await expectRefused(deploy([], { IMAGES: missing }));
+  const unsigned = { IMAGES: next, UNSIGNED: '', PATH: withStandIn('gh', 'exit 1') };
+  expect(await expectRefused(deploy([], unsigned))).toContain('has no signature');
 });
 
 /** PATH with a stand-in for a command before the true one. */
@@ -275,7 +272,7 @@ test('a new image of nginx has a gap, whose length is reported', async () => {
 
 test('an nginx that does not start is taken back, and so is what was deployed with it', async () => {
   const IMAGES = await publish('broken-nginx', commit(), { nginx: 'CMD ["false"]' });
-  const output = await expectRefused('broken image of nginx', () => deploy([], { IMAGES }));
+  const output = await expectRefused(underLoad('broken image of nginx', () => deploy([], { IMAGES })));
   expect(output).toContain(': failed, and taken back');
 });
 
