@@ -48,7 +48,7 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm test -- pipeline': [workflow, 'run: npm test -- pipeline\n'],
   'npm test -- cluster': ['.github/workflows/cluster.yml', 'run: npm test -- cluster\n'],
   'npm test -- faults': [workflow, 'run: npm test -- faults\n'],
-  'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder .\n'],
+  'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder . '],
   'npx giget gh:OWNER/REPOSITORY FOLDER': [
     'test/template/life/tarball.test.ts',
     "giget, ['gh:some-owner/some-repository', directory]",
