@@ -40,14 +40,17 @@ const pages: [page: string, files: Record<string, string>, own: string[]][] = [
   ],
 ];
 
-describe.each(pages)('%s', (page, files, own) => {
-  let copy: Copy;
-  afterAll(() => copy.remove());
+let copy: Copy;
+beforeAll(() => {
+  copy = makeCopy();
+  copy.run('npm ci');
+}, 10 * minute);
+afterAll(() => copy.remove());
 
+describe.each(pages)('%s', (page, files, own) => {
   beforeAll(() => {
     expect(Object.keys(files).sort()).toEqual([...taken, ...own].sort());
-    copy = makeCopy(files, ['src/app/static', 'test/app/backing.ts']);
-    copy.run('npm ci');
+    copy.replaceService(files, ['src/app/static', 'test/app/backing.ts']);
     const commands = readCommands(page);
     expect(commands.length).toBeGreaterThan(0);
     for (const command of commands) copy.run(command);
@@ -63,10 +66,6 @@ describe.each(pages)('%s', (page, files, own) => {
     copy.run('npx jest test/app');
   });
 
-  test('its judge takes no answer to HEAD for one to GET', () => {
-    copy.run('FAULTS=short FAULTS_SEED=542538181 npx jest test/faults/fuzz -t "no request whatever"');
-  });
-
   test(
     'all that is kept passes its tests by its own commands',
     () => {
@@ -77,3 +76,21 @@ describe.each(pages)('%s', (page, files, own) => {
     10 * minute,
   );
 });
+
+test('a documented judge takes no answer to HEAD for one to GET', () => {
+  copy.run('FAULTS=short FAULTS_SEED=542538181 npx jest test/faults/fuzz -t "no request whatever"');
+});
+
+test('a service may import packages of ES modules alone, and its tests load them', () => {
+  const model = "export { mean } from 'd3-array';\nexport { fileTypeFromBuffer } from 'file-type';\n";
+  const test = `import { expect, test } from '@jest/globals';
+import { fileTypeFromBuffer, mean } from '../../src/app/model.ts';
+test('both', async () => {
+  expect(mean([1, 3])).toBe(2);
+  expect(await fileTypeFromBuffer(Buffer.from('%PDF-1.7'))).toMatchObject({ ext: 'pdf' });
+});
+`;
+  copy.replaceService({ 'src/app/model.ts': model, 'test/app/model.test.ts': test }, []);
+  copy.run('npm install d3-array file-type');
+  copy.run('npx jest test/app/model');
+}, 600_000);

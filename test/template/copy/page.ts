@@ -21,24 +21,27 @@ export function readCommands(page: string): string[] {
 }
 
 export interface Copy {
+  /** Its src/app and test/app are these files from now on, beside what is kept of the counter's. */
+  replaceService(files: Record<string, string>, kept: string[]): void;
   /** Runs a command there, and returns what it has written. @throws if it fails. */
   run(command: string): string;
   remove(): void;
 }
 
-/** Its src/app and test/app are these files, beside what is kept of the counter's. */
-export function makeCopy(files: Record<string, string>, kept: string[]): Copy {
+export function makeCopy(): Copy {
   const folder = mkdtempSync(join(tmpdir(), 'page-'));
   cloneWorkingTree(folder);
-  for (const wing of ['src/app', 'test/app']) rmSync(join(folder, wing), { recursive: true });
-  for (const path of kept) cpSync(path, join(folder, path), { recursive: true });
-  for (const [path, text] of Object.entries(files)) {
-    mkdirSync(dirname(join(folder, path)), { recursive: true });
-    writeFileSync(join(folder, path), text);
-  }
   const { PATH, HOME } = process.env;
   const env = { PATH, HOME, NO_COLOR: '1', npm_config_prefer_offline: 'true', npm_config_audit: 'false' };
   return {
+    replaceService(files, kept) {
+      for (const wing of ['src/app', 'test/app']) rmSync(join(folder, wing), { recursive: true });
+      for (const path of kept) cpSync(path, join(folder, path), { recursive: true });
+      for (const [path, text] of Object.entries(files)) {
+        mkdirSync(dirname(join(folder, path)), { recursive: true });
+        writeFileSync(join(folder, path), text);
+      }
+    },
     run(command) {
       const { status, stdout, stderr } = spawnSync(command, {
         shell: true,
