@@ -111,6 +111,8 @@ function container(...args: string[]): string {
   return id;
 }
 
+const composeLabel = '--label=com.docker.compose';
+
 /** The copy's dev container, as its client labels it: running, with nothing in it. Returns what asks the doctor there. */
 function openDevContainer(options: string[] = [], uid = 0): Options {
   const mount = ['--volume', `${copy}:/workspaces/copy`, '--workdir', '/workspaces/copy'];
@@ -229,7 +231,7 @@ describe('what runs', () => {
     async () => {
       const log =
         'bad configuration\\n  API_KEY is not set; right would be a key\\n  PORT is "x"; right would be a port\\n';
-      const labels = [`${label}.service=app`, `${label}.project.working_dir=${copy}`];
+      const labels = [`${composeLabel}.service=app`, `${composeLabel}.project.working_dir=${copy}`];
       const id = container(
         ...labels,
         '--restart',
@@ -258,8 +260,7 @@ describe('what runs', () => {
   fault('app: ✘ GET /readyz: 503 asked', 'docker compose logs app', async () => {
     const program = `http.createServer(({ headers }, to) => to.writeHead(headers['x-private'] ? 503 : 404).end('asked'))
       .listen(process.env.LISTEN, () => console.log('up'))`;
-    const label = '--label=com.docker.compose';
-    const labels = [`${label}.service=app`, `${label}.project.working_dir=${copy}`];
+    const labels = [`${composeLabel}.service=app`, `${composeLabel}.project.working_dir=${copy}`];
     const id = container(...labels, '--env', 'LISTEN=/tmp/app.sock', image, 'node', '-e', program);
     await waitFor(() => run('docker', 'logs', id) === 'up');
   });
