@@ -5,6 +5,8 @@ import type { ControlOnPage } from './wire.ts';
 /** The query does not fit the controls: answered 400. The message says what would be right. */
 export class BadQuery extends Error {
   override name = 'BadQuery';
+  status = 400;
+  expose = true;
 }
 
 type AnyControl = Control<unknown>;

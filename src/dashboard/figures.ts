@@ -149,14 +149,11 @@ export class Figures {
   }
 
   /** What is answered instead of a figure. What the owner's code throws is logged once, with the request id shown. */
-  refuse(plot: Plot | undefined, cause: unknown, requestId: string): Refusal {
+  refuse({ name }: DrawnPlot, cause: unknown, requestId: string): Refusal {
     const error = (cause instanceof Error ? cause : new Error(String(cause))) as Error &
       Partial<Refusal> & { expose?: boolean };
     const { status = 500, expose = false, headers = {}, message, stack = '' } = error;
-    const isBad = error instanceof BadQuery;
-    if (isBad || expose)
-      return { status: isBad ? 400 : status, headers, body: { error: { message, requestId } } };
-    const name = plot && 'name' in plot ? plot.name : 'dashboard';
+    if (expose) return { status, headers, body: { error: { message, requestId } } };
     let known = this.#failing.get(name);
     if (known?.message !== message) {
       known = { message, requestId };
@@ -192,13 +189,11 @@ async function describePlot(plot: Plot): Promise<PlotOnPage> {
 }
 
 function encode({ spec, rows, at }: Made, format: Format): Answer {
-  const figure: FigureOnPage = { spec, columns: rows.columns, count: rows.count, at };
-  const same = JSON.stringify(format === 'rows.json' ? toRecords(rows) : { ...figure, at: 0 });
-  const text = format === 'csv' ? toCsv(rows) : format === 'json' ? JSON.stringify(figure) : same;
-  const etag = `"${createHash('sha1')
-    .update(format === 'json' ? same : text)
-    .digest('base64url')}"`;
-  return { body: Buffer.from(text), etag };
+  const { columns, count } = rows;
+  const figure: FigureOnPage = { spec, columns, count, at };
+  const text = format === 'csv' ? toCsv(rows) : JSON.stringify(format === 'json' ? figure : toRecords(rows));
+  const same = format === 'json' ? text.slice(0, text.lastIndexOf(',')) : text; // all but `at`
+  return { body: Buffer.from(text), etag: `"${createHash('sha1').update(same).digest('base64url')}"` };
 }
 
 async function withinTime<Result>(work: Promise<Result>, name: string): Promise<Result> {

@@ -3,6 +3,7 @@
 /** Milliseconds of computing in a row that are free, and the share of the time that is used beyond. */
 const burst = 200;
 const share = 0.2;
+const costOfRequest = 0.2; // milliseconds, on a slow machine
 const maxWaiting = 100;
 const refusalDelay = 1_000; // milliseconds: who asks again at once is kept from it
 
@@ -106,5 +107,3 @@ export class Budget {
     );
   }
 }
-
-const costOfRequest = 0.2; // milliseconds, on a slow machine
