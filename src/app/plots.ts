@@ -21,7 +21,9 @@ const visits = (hours: Hours) =>
     title: 'Visits',
     width: 'whole',
     every: 10,
-    controls: { bars: select({ hours: 'each hour of a day', days: 'each day of a month (UTC)' }) },
+    controls: {
+      bars: select({ hours: 'each hour of a day', days: 'each day of a month (UTC)' }, { label: 'Bars' }),
+    },
     rows: ({ bars }) => (bars === 'days' ? hours.byDay() : hours.byHour()),
     figure: ({ bars }) => ({
       mark: 'bar',
