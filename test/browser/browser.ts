@@ -44,10 +44,10 @@ export async function startStack(env: Record<string, string> = {}): Promise<Stac
 /** Messages of the console, errors of scripts, violations of the Content-Security-Policy: there must be none. */
 export function collectComplaints(page: Page, complaints: string[]): void {
   page.on('console', (message) => {
-    // What the browser itself says of requests that meet a service that is away is no mistake of the page.
+    // No mistake of the page: requests that meet a service that is away, and pixels that a test counts again and again.
     if (
       ['error', 'warning'].includes(message.type()) &&
-      !/Failed to load resource|net::ERR_/.test(message.text())
+      !/Failed to load resource|net::ERR_|willReadFrequently/.test(message.text())
     ) {
       complaints.push(message.text());
     }

@@ -88,6 +88,7 @@ describe('the number', () => {
 });
 
 test('the table of plots is drawn, and read again by choice', async () => {
+  await visit(5);
   const page = await open('dashboard', { timezoneId: 'Asia/Tokyo' });
   for (const figure of figures) await isDrawn(page, figure, 20);
   const zone = () => page.locator('#visits footer small').textContent();
