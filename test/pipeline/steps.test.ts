@@ -524,7 +524,7 @@ describe('what is deployed', () => {
 
 describe('the verdict', () => {
   const jobs = `test lint devcontainer push image index attest publish staging
-    gate release production audit scan long`.split(/\s+/);
+    gate release production audit scan`.split(/\s+/);
   const judge = (GITHUB_REF: string, results: Record<string, string>, env: NodeJS.ProcessEnv = {}) => {
     const needs = jobs.map((job) => [job, { outputs: {}, result: results[job] ?? 'skipped' }]);
     const RESULTS = JSON.stringify(Object.fromEntries(needs), null, 2);
@@ -540,7 +540,7 @@ describe('the verdict', () => {
     expect(await verdict('refs/heads/branch', tested)).toBe(0);
     expect(await verdict('refs/heads/main', published)).toBe(0);
     expect(await verdict('refs/heads/main', { ...published, attest: 'success' })).toBe(0);
-    expect(await verdict('refs/heads/main', { ...published, ...all('audit', 'long') })).toBe(0);
+    expect(await verdict('refs/heads/main', { ...published, ...all('audit', 'scan') })).toBe(0);
     expect(await verdict('refs/tags/v1.0.0', all('gate', 'release'))).toBe(0);
   });
 
@@ -551,14 +551,14 @@ describe('the verdict', () => {
       ['refs/pull/1/merge', { ...tested, image: 'skipped' }],
       ['refs/heads/main', tested],
       ['refs/heads/main', { ...published, attest: 'failure' }],
-      ['refs/heads/main', { ...published, ...all('audit'), long: 'failure' }],
+      ['refs/heads/main', { ...published, ...all('audit'), scan: 'failure' }],
       ['refs/tags/v1.0.0', all('gate')],
       ['refs/heads/main', {}],
     ] as const)
       expect({ ref, results, code: await verdict(ref, results) }).toEqual({ ref, results, code: 1 });
     expect(
-      (await judge('refs/heads/main', { ...published, attest: 'failure', long: 'cancelled' })).said,
-    ).toContain('not green: attest, long\n');
+      (await judge('refs/heads/main', { ...published, attest: 'failure', scan: 'cancelled' })).said,
+    ).toContain('not green: attest, scan\n');
   });
 
   test('says how to deploy where there is no target, and is red where a deployment failed', async () => {

@@ -18,6 +18,7 @@ function commandsOf(page: string): string[] {
 }
 
 const workflow = '.github/workflows/pipeline.yml';
+const long = '.github/workflows/long.yml';
 const steps = '.github/pipeline.sh';
 const everything = '.ci/run';
 
@@ -45,9 +46,9 @@ const runs: Record<string, [file: string, text: string]> = {
   'npm test -- containers images': [steps, 'npm test -- containers images'],
   'npm test -- containers': [steps, 'npm test -- containers'],
   'npm test -- browser': [everything, ' npm test -- browser\n'],
-  'npm test -- pipeline': [workflow, 'run: npm test -- pipeline\n'],
+  'npm test -- pipeline': [long, 'run: npm test -- pipeline\n'],
   'npm test -- cluster': ['.github/workflows/cluster.yml', 'run: npm test -- cluster\n'],
-  'npm test -- faults': [workflow, 'run: npm test -- faults\n'],
+  'npm test -- faults': [long, 'run: npm test -- faults\n'],
   'npx devcontainer up --workspace-folder .': [workflow, 'run: npx devcontainer up --workspace-folder . '],
   'npx giget gh:OWNER/REPOSITORY FOLDER': [
     'test/template/life/tarball.test.ts',
@@ -66,7 +67,7 @@ const runs: Record<string, [file: string, text: string]> = {
   'docker build --target single .': ['test/containers/single.test.ts', "'single')"],
   'deploy/rollout': ['test/containers/stack.test.ts', "attempt('deploy/rollout'"],
   'deploy/deploy ssh://deploy@HOST 1.2.3': ['test/deploy/deploy.test.ts', "deploy(['1.0.0'])"],
-  'npm test -- deploy': [workflow, 'run: npm test -- deploy\n'],
+  'npm test -- deploy': [long, 'run: npm test -- deploy\n'],
   'docker buildx imagetools inspect': [steps, 'docker buildx imagetools inspect'],
   ...Object.fromEntries(
     ['npm install @koa/bodyparser', 'npm install piscina csv-parse'].map((command) => [
