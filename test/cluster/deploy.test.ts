@@ -216,11 +216,9 @@ testWithRegistry(
       join(overlay, 'kustomization.yaml'),
       `{ namespace: ${namespace}, resources: [../production], components: [../../components/ca] }`,
     );
-    const settings = ['REDIS_URL=redis://app@redis', 'REDIS_PASSWORD=local'];
-    await cluster.kubectl(
-      ...['create', 'secret', 'generic', 'secrets'],
-      ...settings.map((setting) => `--from-literal=${setting}`),
-    );
+    const secrets = join(folder, 'secrets');
+    writeFileSync(secrets, 'REDIS_URL=redis://app@redis\r\nREDIS_PASSWORD=local'); // as it comes from Windows
+    await cluster.kubectl('create', 'secret', 'generic', 'secrets', `--from-env-file=${secrets}`);
 
     const IMAGES = await publish('3.0.0', commit());
     expectEnd(await deploy([], { IMAGES, OVERLAY: overlay, KUBECONFIG: user }), 0, ': deployed');

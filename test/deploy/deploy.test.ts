@@ -60,8 +60,10 @@ prepare(async () => {
     UNSIGNED: 'true',
     SSH_KEY: pasted(server.key),
     KNOWN_HOSTS: pasted(server.knownHosts),
+    DASHBOARD: 'of a shell',
     SETTINGS: pasted(`PORT=${port}\nWEB_CONCURRENCY=1\n`),
   };
+  writeFileSync(join(directory, '.env'), 'LOG_LEVEL=of a developer\n'); // with which the app would not start
   await execute('docker', ['compose', 'build'], { cwd: directory, env: { COMPOSE_PROJECT_NAME: project } });
   for (const service of services) atEnd(() => attempt('docker', ['image', 'rm', `${project}-${service}`]));
 });
@@ -77,15 +79,18 @@ function succeeded({ code, output }: Result): void {
 const deploy = (args: string[] = [], env: NodeJS.ProcessEnv = {}) =>
   attempt('deploy/deploy', [server.target, ...args], { cwd: directory, env: { ...environment, ...env } });
 
-/** What runs of a service: the reference of each container. */
-async function running(service: Service): Promise<string[]> {
+/** The containers of a service. */
+async function idsOf(service: Service): Promise<string[]> {
   const filters = ['project', 'service'].flatMap((kind, i) => [
     '--filter',
     `label=com.docker.compose.${kind}=${[project, service][i]}`,
   ]);
-  const ids = (await docker('ps', '--quiet', ...filters)).split('\n').filter(Boolean);
-  return Promise.all(ids.map((id) => inspect(id, '.Config.Image')));
+  return (await docker('ps', '--quiet', ...filters)).split('\n').filter(Boolean);
 }
+
+/** What runs of a service: the reference of each container. */
+const running = async (service: Service) =>
+  Promise.all((await idsOf(service)).map((id) => inspect(id, '.Config.Image')));
 
 async function expectRunning(IMAGES: string, kept: Partial<Record<Service, string>> = {}): Promise<void> {
   for (const service of services)
@@ -199,19 +204,78 @@ function withStandIn(command: string, script: string): string {
   return `${bin}:${process.env.PATH}`;
 }
 
+/** The volume with secrets of what runs, and its files as the app sees them. */
+async function secrets(): Promise<{ volume: string; files: string }> {
+  const [id = ''] = await idsOf('app');
+  const mounts = await inspect<{ Destination: string; Name: string }[]>(id, '.Mounts');
+  const volume = String(mounts.find(({ Destination }) => Destination === '/run/secrets')?.Name);
+  return { volume, files: await docker('exec', id, 'sh', '-c', 'cd /run/secrets && head -v -c 99 *') };
+}
+
+test('a secret alone rolls the app over; it is in a file that the app alone sees, and shows nowhere else', async () => {
+  const before = await idsOf('app');
+  const given = { IMAGES: current, SECRETS: pasted('API_KEY=s3cr3t=#$HOME"x\n\nOTHER=s3cr3t too') };
+  const { code, output } = await underLoad('changed secret', () => deploy([], given));
+  expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining(': deployed') });
+  expect(await idsOf('app')).not.toEqual(before);
+  const first = await secrets();
+  expect(first.files).toBe('==> API_KEY <==\ns3cr3t=#$HOME"x\n==> OTHER <==\ns3cr3t too');
+  for (const service of services) {
+    const [id = ''] = await idsOf(service);
+    const shown = await docker('inspect', id, await inspect(id, '.Image'));
+    const logs = await docker('logs', id);
+    expect(output + shown + logs + (await docker('top', id))).not.toContain('s3cr3t');
+    if (service !== 'app')
+      expect((await attempt('docker', ['exec', id, 'ls', '/run/secrets'])).code).not.toBe(0);
+  }
+  const left = 'grep -rls s3cr3t /tmp/deploy.* || true';
+  expect(execFileSync('sh', ['-c', left], { encoding: 'utf8' })).toBe('');
+
+  // The same again is the same; without any they stay; those of a deployment that fails are gone with it.
+  succeeded(await deploy([], given));
+  expect(await secrets()).toEqual(first);
+  succeeded(await deploy([], { IMAGES: current }));
+  expect(await secrets()).toEqual(first);
+  const broken = await publish('broken-with-secrets', commit(), { app: 'CMD ["false"]' });
+  const failed = await deploy([], { IMAGES: broken, SECRETS: 'API_KEY=changed' });
+  expect(failed).toMatchObject({ code: 1, output: expect.stringContaining(': failed, and taken back') });
+  expect(await secrets()).toEqual(first);
+  succeeded(await deploy([], { IMAGES: current, SECRETS: 'API_KEY=changed' }));
+  expect((await secrets()).files).toBe('changed');
+  const label = `label=com.docker.compose.project=${project}`;
+  const volumes = await docker('volume', 'ls', '--quiet', '--filter', label, '--filter', 'name=secrets');
+  expect(volumes).toBe((await secrets()).volume);
+});
+
+test('a port that is taken is no reason to say that what runs was not taken back', async () => {
+  const taken = { SETTINGS: `PORT=${new URL(`http://${registry.address}`).port}` };
+  const { code, output } = await underLoad(
+    'port that is taken',
+    () => deploy([], { ...taken, IMAGES: current }),
+    true,
+  );
+  expect({ code, output }).toEqual({ code: 1, output: expect.stringContaining(': failed, and taken back') });
+  await expectRunning(current);
+});
+
 test('a setting that cannot be right, and an engine that is too old, are named before anything is changed', async () => {
   const IMAGES = await publish('settings', commit());
   const old = `case $1 in version) echo 1.41 ;; *) exec ${execFileSync('which', ['docker'], { encoding: 'utf8' }).trim()} "$@" ;; esac`;
   for (const [env, message] of [
     [{ SETTINGS: 'PORT=80\n\nPORT: 8080' }, 'SETTINGS: line 3 is not NAME=VALUE'],
     [{ SETTINGS: 'PORT=http' }, 'Nothing was changed'],
+    [{ SETTINGS: 'LOG_LEVEL="info"' }, 'SETTINGS: LOG_LEVEL is in quotes'],
+    [{ SECRETS: 'API_KEY=s3cr3t \n' }, 'SECRETS: API_KEY begins or ends with a space'],
+    [{ SECRETS: 'A=1\ns3cr3t' }, 'SECRETS: line 2 is not NAME=VALUE'],
+    [{ SSH_KEY: 's3cr3t' }, 'SSH_KEY is no private key without a passphrase'],
+    [{ KNOWN_HOSTS: 'other.example ssh-ed25519 AAAA' }, 'KNOWN_HOSTS has no key of [127.0.0.1]:'],
     [{ PROJECT: 'My project' }, "PROJECT must be lower-case letters, digits, - and _, and is 'My project'"],
     [{ PATH: withStandIn('docker', old) }, 'the engine there is too old: its API is 1.41'],
-  ] as const)
-    expect(await deploy([], { ...env, IMAGES })).toMatchObject({
-      code: 1,
-      output: expect.stringContaining(message),
-    });
+  ] as const) {
+    const { code, output } = await deploy([], { ...env, IMAGES });
+    expect({ code, output }).toEqual({ code: 1, output: expect.stringContaining(message) });
+    expect(output).not.toContain('s3cr3t');
+  }
   await expectRunning(current);
 });
 

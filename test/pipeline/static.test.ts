@@ -239,6 +239,7 @@ test('a secret that can write is given to no other job', () => {
   expect(deployment?.sort()).toEqual([
     'secrets.KUBECONFIG',
     'secrets.REGISTRY_READ_TOKEN',
+    'secrets.SECRETS',
     'secrets.SSH_KEY',
   ]);
   for (const [name, job] of jobs) {
