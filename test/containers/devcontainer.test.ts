@@ -74,7 +74,7 @@ interface Outcome {
   remoteWorkspaceFolder: string;
 }
 
-/** Resolve as soon as an editor shows the container. */
+/** Do not wait for what an editor does in the background. */
 const soon = '--skip-non-blocking-commands';
 
 async function up(variables: NodeJS.ProcessEnv = {}, ...options: string[]): Promise<void> {
