@@ -6,7 +6,7 @@ import type { Store } from './store.ts';
 
 const hour = 3_600_000;
 const day = 24 * hour;
-const noteInterval = 1_000; // milliseconds between two looks at the clock
+const noteInterval = 200; // milliseconds between two looks at the clock: what is counted before the first note has no hour
 
 export interface Slot {
   start: Date;
@@ -29,7 +29,7 @@ export function createHours(store: Pick<Store, 'count' | 'note' | 'notes'>, now 
     await store.note(start, await store.count());
     noted = start;
   }
-  const noting = setInterval(() => note().catch(() => {}), noteInterval); // if the store is away, in the next second
+  const noting = setInterval(() => note().catch(() => {}), noteInterval); // if the store is away, at the next look
 
   async function read(slot: number, slots: number): Promise<Slot[]> {
     const [past, count] = await Promise.all([store.notes(), store.count()]);
