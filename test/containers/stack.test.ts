@@ -71,6 +71,18 @@ scenario('static files come from nginx', async () => {
   }
 });
 
+scenario("the dashboard's script comes from nginx, compressed before, and is kept for good", async () => {
+  const { output } = await stack.shell('nginx', 'ls /srv/static/dashboard/static');
+  const [name] = /^dashboard-[0-9a-f]{12}\.js$/m.exec(output) ?? [];
+  const headers = { 'Accept-Encoding': 'gzip' };
+  const script = await request(stack.address, `/dashboard/static/${name}`, { headers });
+  expect(script).toMatchObject({
+    status: 200,
+    headers: { 'content-encoding': 'gzip', 'cache-control': 'max-age=315360000' },
+  });
+  expect(Number(script.headers['content-length'])).toBeLessThan(320_000); // bytes
+});
+
 // --------------------------------------------------------------------------------------------------- hardening
 
 scenario('only nginx is published, and only on this machine', async () => {
