@@ -1,8 +1,8 @@
 import type { Columns, Failure, FigureOnPage, PlotOnPage } from '../wire.ts';
 import type { Pairs } from './controls.ts';
 import { element } from './dom.ts';
-import { Drawing, type Row, timesOf, toRows } from './drawing.ts';
-import { Table, textOf } from './table.ts';
+import { Drawing, type Row, textOf, timesOf, toRows } from './drawing.ts';
+import { Table } from './table.ts';
 
 const kept = 15 * 60_000; // milliseconds of a live figure
 const overlap = 3; // seconds of each frame that are sent again
@@ -119,7 +119,7 @@ export class Card {
   }
 
   #showTable(): void {
-    if (this.#details.open || !this.#spec) this.#table.show(this.#rows, this.#times.fields);
+    if (this.#details.open || !this.#spec) this.#table.show(this.#rows, this.#times);
   }
 
   #tell(instead: Node): void {
@@ -139,10 +139,12 @@ export class Card {
   /** What a screen reader says in place of the picture. */
   #describe(): string {
     const fields = Object.keys(this.#rows[0] ?? {}).map((field) => {
-      const values = this.#rows.map((row) => row[field] ?? null).filter((value) => value !== null);
-      const sorted = values.sort((a, b) => (a < b ? -1 : Number(a > b)));
-      const ends = [sorted[0], sorted.at(-1)].map((value) => textOf(value, this.#times.fields.has(field)));
-      return `${field} from ${ends.join(' to ')}`;
+      let [least, most] = [this.#rows[0]?.[field] ?? null, this.#rows[0]?.[field] ?? null];
+      for (const { [field]: value = null } of this.#rows) {
+        if (value !== null && (least === null || value < least)) least = value;
+        if (value !== null && (most === null || value > most)) most = value;
+      }
+      return `${field} from ${textOf(least, field, this.#times)} to ${textOf(most, field, this.#times)}`;
     });
     return `${this.plot.title}: ${this.#rows.length} rows; ${fields.join('; ')}`;
   }

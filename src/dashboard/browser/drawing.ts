@@ -8,7 +8,12 @@ import { element } from './dom.ts';
 export type Row = Record<string, Value>;
 
 /** What a figure says of times: the fields that are times, and whether it shows them in UTC. */
-export function timesOf(spec: object | null): { fields: Set<string>; utc: boolean } {
+export interface Times {
+  fields: Set<string>;
+  utc: boolean;
+}
+
+export function timesOf(spec: object | null): Times {
   const fields = new Set<string>(spec ? [] : ['time']);
   const text = JSON.stringify(spec, (_, part) => {
     if (part?.field && (part.timeUnit || part.type === 'temporal')) fields.add(part.field);
@@ -18,7 +23,7 @@ export function timesOf(spec: object | null): { fields: Set<string>; utc: boolea
 }
 
 /** Rows of what came field by field. A day begins where the viewer is, or in UTC if the figure shows UTC. */
-export function toRows(columns: Columns, { fields, utc }: ReturnType<typeof timesOf>): Row[] {
+export function toRows(columns: Columns, { fields, utc }: Times): Row[] {
   const toTime = (value: Value) => {
     if (typeof value !== 'string') return value;
     const isDay = /^\d{4}(-\d\d){0,2}$/.test(value);
@@ -34,55 +39,53 @@ export function toRows(columns: Columns, { fields, utc }: ReturnType<typeof time
   return rows;
 }
 
-/** The colours of the style sheet, as Vega takes them. */
-function theme(): Config {
+/** A value of a field as it is read: a time in the zone that the figure shows. */
+export function textOf(value: Value | undefined, field: string, { fields, utc }: Times): string {
+  if (!fields.has(field) || typeof value !== 'number') return String(value ?? '');
+  return new Date(value).toLocaleString(undefined, utc ? { timeZone: 'UTC' } : {});
+}
+
+/** The colours and the font of the style sheet, as Vega takes them, for a figure of this width. */
+function theme(width: number): Config {
   const probe = document.body.appendChild(element('i'));
+  const { fontFamily: font } = getComputedStyle(probe);
   const colour = (name: string) => {
     probe.style.color = `var(--${name})`;
     return getComputedStyle(probe).color;
   };
-  const [text, muted, line, card] = ['text', 'muted', 'line', 'card'].map(colour) as [
-    string,
-    string,
-    string,
-    string,
-  ];
-  const category = Array.from({ length: 8 }, (_, i) => colour(`c${i + 1}`));
-  const [first] = category as [string];
+  const [text, muted, line] = [colour('text'), colour('muted'), colour('line')];
   const ramp = ['low', 'c1', 'high'].map(colour);
-  const font = getComputedStyle(document.body).fontFamily;
-  probe.remove();
-  const label = { labelFont: font, labelColor: muted, labelFontSize: 12 };
+  const label = { labelFont: font, labelColor: muted, labelFontSize: 12, labelPadding: 6 };
   const title = { titleFont: font, titleColor: muted, titleFontSize: 12, titleFontWeight: 'normal' };
   const config = {
-    background: card,
+    background: colour('card'),
     font,
     padding: 4,
     view: { stroke: 'transparent', continuousHeight: 310, discreteHeight: { step: 22 } },
-    axis: {
-      ...label,
-      ...title,
-      gridColor: line,
-      domainColor: line,
-      tickColor: line,
-      labelPadding: 6,
-      titlePadding: 10,
-    },
+    axis: { ...label, ...title, gridColor: line, domainColor: line, tickColor: line, titlePadding: 10 },
     axisX: { grid: false, labelOverlap: true },
     axisY: { domain: false, ticks: false, tickCount: 5 },
-    legend: { ...label, ...title, orient: 'top', symbolType: 'circle', offset: 8 },
+    legend: {
+      ...label,
+      ...title,
+      orient: 'top',
+      symbolType: 'circle',
+      offset: 8,
+      columns: Math.ceil(width / 160),
+    },
     header: { ...label, ...title, labelColor: text },
     title: { font, color: text },
     text: { font, color: text },
     rule: { color: muted },
-    mark: { color: first, tooltip: true },
+    mark: { color: colour('c1'), tooltip: true },
     bar: { cornerRadiusEnd: 2 },
     // A round end shows a point that has no neighbour.
     line: { strokeCap: 'round', strokeJoin: 'round', strokeWidth: 2.5, tooltip: null },
     area: { fillOpacity: 0.7, tooltip: null },
     point: { filled: true, opacity: 0.75, size: 40 },
-    range: { category, ramp, heatmap: ramp },
+    range: { category: [1, 2, 3, 4, 5, 6, 7, 8].map((i) => colour(`c${i}`)), ramp, heatmap: ramp },
   };
+  probe.remove();
   return config as unknown as Config;
 }
 
@@ -143,7 +146,7 @@ export class Drawing {
         data: { name: 'rows' },
       };
       const { spec: vega } = compile(whole as TopLevelSpec, {
-        config: theme() as object,
+        config: theme(this.#stage.clientWidth) as object,
         logger: logger(ErrorLevel),
       });
       const view = new View(parse(vega, undefined, { ast: true }), {
@@ -160,6 +163,7 @@ export class Drawing {
       this.#view = view;
       this.#spec = text;
       container.role = 'img';
+      this.#stage.tabIndex = this.#stage.scrollWidth > this.#stage.clientWidth ? 0 : -1; // so that keys scroll it
     } catch (error) {
       container.remove();
       throw error;

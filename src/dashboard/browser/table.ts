@@ -1,18 +1,13 @@
-import type { Value } from '../wire.ts';
 import { element } from './dom.ts';
-import type { Row } from './drawing.ts';
+import { type Row, type Times, textOf } from './drawing.ts';
 
 const page = 50; // rows that are shown at once
-
-export function textOf(value: Value | undefined, isTime: boolean): string {
-  return isTime && typeof value === 'number' ? new Date(value).toLocaleString() : String(value ?? '');
-}
 
 /** Rows as a table, sorted by a click on a heading. It keeps its order when it is shown again. */
 export class Table {
   readonly element = element('div', { className: 'table', tabIndex: 0, role: 'region' });
   #rows: Row[] = [];
-  #times = new Set<string>();
+  #times: Times = { fields: new Set(), utc: false };
   #field = '';
   #direction = 1;
   #shown = page;
@@ -26,17 +21,13 @@ export class Table {
     this.#times = times;
     const fields = Object.keys(rows[0] ?? {});
     const numeric = new Set(
-      fields.filter((field) => !times.has(field) && typeof rows[0]?.[field] === 'number'),
+      fields.filter((field) => !times.fields.has(field) && typeof rows[0]?.[field] === 'number'),
     );
     const sorted = fields.includes(this.#field) ? rows.toSorted((a, b) => this.#compare(a, b)) : rows;
     const head = element('tr', {}, ...fields.map((field) => this.#heading(field, numeric.has(field))));
     const body = sorted.slice(0, this.#shown).map((row) => {
       const cells = fields.map((field) =>
-        element(
-          'td',
-          { className: numeric.has(field) ? 'number' : '' },
-          textOf(row[field], times.has(field)),
-        ),
+        element('td', { className: numeric.has(field) ? 'number' : '' }, textOf(row[field], field, times)),
       );
       return element('tr', {}, ...cells);
     });
