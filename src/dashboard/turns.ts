@@ -3,8 +3,9 @@
 /** Milliseconds of computing in a row that are free, and the share of the time that is used beyond. */
 const burst = 200;
 const share = 0.2;
-const costOfRequest = 0.2; // milliseconds, on a slow machine
+const costOfRequest = 2; // milliseconds, with what nginx and the connection cost: a hundred requests a second
 const maxWaiting = 100;
+const maxWait = 3_000; // milliseconds: nginx gives up after 5 s
 const refusalDelay = 1_000; // milliseconds: who asks again at once is kept from it
 
 /** Koa answers it by its `status` and `headers`. One, since each error is logged once. */
@@ -27,14 +28,24 @@ class Queue {
     return this.#waiting.length;
   }
 
-  /** @throws what is answered 503, after a while, if too many wait. */
+  /** @throws what is answered 503, after a while, if too many wait or it takes too long. */
   async wait(): Promise<void> {
     if (this.length === 0 && this.#take()) return;
     if (this.length >= maxWaiting) {
       await new Promise((resolve) => setTimeout(resolve, refusalDelay));
       throw busy;
     }
-    await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    await new Promise<void>((resolve, reject) => {
+      const enter = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        this.#waiting.splice(this.#waiting.indexOf(enter), 1);
+        reject(busy);
+      }, maxWait);
+      this.#waiting.push(enter);
+    });
   }
 
   /** To be called when `take` may say something else. */

@@ -114,6 +114,14 @@ test('a worker gives a fifth of its time to figures, once those of a page are th
   expect(performance.now() - begin - page).toBeGreaterThan((5 * work) / 0.2 - 500);
 });
 
+test('a flood of requests for a figure that is known is refused in part, too', async () => {
+  const { read } = await serve([named('a', () => [{ a: 1 }])]);
+  const answers = await Promise.all(upTo(600).map(() => read('figures/a.json')));
+  const statuses = answers.map(({ status }) => status);
+  expect(new Set(statuses)).toEqual(new Set([200, 503]));
+  expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(200);
+});
+
 test('20,000 rows are shown, and one more is refused with what to do', async () => {
   const rows = (count: number) => () => upTo(count).map((i) => ({ i }));
   const { read } = await serve([named('most', rows(20_000)), named('more', rows(20_001))]);
