@@ -190,7 +190,7 @@ async function describePlot(plot: Plot): Promise<PlotOnPage> {
 
 function encode({ spec, rows, at }: Made, format: Format): Answer {
   const { columns, count } = rows;
-  const figure: FigureOnPage = { spec, columns, count, at };
+  const figure: FigureOnPage = { spec, columns, count, times: [...rows.times], at };
   const text = format === 'csv' ? toCsv(rows) : JSON.stringify(format === 'json' ? figure : toRecords(rows));
   const same = format === 'json' ? text.slice(0, text.lastIndexOf(',')) : text; // all but `at`
   return { body: Buffer.from(text), etag: `"${createHash('sha1').update(same).digest('base64url')}"` };

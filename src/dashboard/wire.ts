@@ -48,6 +48,8 @@ export interface FigureOnPage {
   columns: Columns;
   /** Rows. */
   count: number;
+  /** The fields that were dates. */
+  times: string[];
   /** Milliseconds since the epoch. */
   at: number;
 }

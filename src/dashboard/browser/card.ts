@@ -86,9 +86,10 @@ export class Card {
   /** Whether nothing moves on the page. */
   static paused = false;
 
-  async #show({ spec, columns, at }: FigureOnPage): Promise<void> {
+  async #show({ spec, columns, times, at }: FigureOnPage): Promise<void> {
     this.#spec = spec;
     this.#times = timesOf(spec);
+    for (const field of times) this.#times.fields.add(field);
     this.#rows = toRows(columns, this.#times);
     this.#second = Math.floor(at / 1_000);
     this.#note.textContent =

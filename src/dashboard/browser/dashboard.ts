@@ -39,7 +39,8 @@ async function load(): Promise<void> {
   });
   fill(find('main'), parts);
   for (const card of before.values()) card.remove();
-  find('#scope').textContent = instance === 'this' ? 'Live figures show this instance alone.' : '';
+  const isOfThis = instance === 'this' && plots.some(({ kind }) => kind === 'live');
+  find('#scope').textContent = isOfThis ? 'Live figures show this instance alone.' : '';
   await Promise.all([...cards.values()].map((card) => card.ask()));
 }
 

@@ -54,6 +54,7 @@ test('rows become columns; a value that a row lacks is null, and a Date millisec
     spec: mark,
     columns: { a: [1, true, null], at: [at.getTime(), null, null], b: [null, 'x', null] },
     count: 3,
+    times: ['at'],
     at: expect.any(Number),
   });
 });
