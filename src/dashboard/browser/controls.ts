@@ -35,22 +35,24 @@ export function createControl(control: ControlOnPage, onChange: () => void): Con
   const whole = isGroup
     ? element('fieldset', {}, element('legend', {}, label), ...labelled)
     : element('label', {}, label, ...labelled, ...(type === 'slider' ? [output] : []));
-  let timer: ReturnType<typeof setTimeout>;
-  whole.addEventListener('input', () => {
-    clearTimeout(timer);
-    output.textContent = fields[0]?.value ?? '';
-    if (fields.some((field) => !field.checkValidity())) return; // the style sheet marks it
-    timer = setTimeout(onChange, delays[type] ?? 0);
-  });
-  const changed = (): Pairs => {
+  const read = (): Pairs => {
     const now = fields.flatMap((field): Pairs => {
       if (field instanceof HTMLSelectElement || field.type !== 'checkbox') return [[field.name, field.value]];
       if (type === 'checkbox') return [[name, String(field.checked)]];
       return field.checked ? [[name, field.value]] : [];
     });
-    if (now.length === 0) now.push([name, '']);
-    return JSON.stringify(now.toSorted()) === JSON.stringify(own.toSorted()) ? [] : now;
+    return now.length > 0 ? now : [[name, '']];
   };
+  let now = read();
+  let timer: ReturnType<typeof setTimeout>;
+  whole.addEventListener('input', () => {
+    output.textContent = fields[0]?.value ?? '';
+    if (fields.some((field) => !field.checkValidity())) return; // the style sheet marks it, and the value before counts
+    now = read();
+    clearTimeout(timer);
+    timer = setTimeout(onChange, delays[type] ?? 0);
+  });
+  const changed = () => (JSON.stringify(now.toSorted()) === JSON.stringify(own.toSorted()) ? [] : now);
   return { element: whole, changed };
 }
 

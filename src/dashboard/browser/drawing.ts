@@ -79,7 +79,6 @@ function theme(width: number): Config {
     rule: { color: muted },
     mark: { color: colour('c1'), tooltip: true },
     bar: { cornerRadiusEnd: 2 },
-    // A round end shows a point that has no neighbour.
     line: { strokeCap: 'round', strokeJoin: 'round', strokeWidth: 2.5, tooltip: null },
     area: { fillOpacity: 0.7, tooltip: null },
     point: { filled: true, opacity: 0.75, size: 40 },
@@ -100,6 +99,26 @@ function setClock(view: unknown): void {
   const timeFormat: Format = (format) => before.timeFormat(format ?? clock);
   const utcFormat: Format = (format) => before.utcFormat(format ?? clock);
   locale.call(view, { ...before, timeFormat, utcFormat });
+}
+
+/** A line of one point has no length, and a canvas draws nothing of it: with a line to its own start it has a round end. */
+function showLonePoints(container: Element): void {
+  const context = container.querySelector('canvas')?.getContext('2d');
+  if (!context) return;
+  const { beginPath, moveTo, closePath } = CanvasRenderingContext2D.prototype;
+  let start: [x: number, y: number] | undefined;
+  context.beginPath = () => {
+    start = undefined;
+    beginPath.call(context);
+  };
+  context.moveTo = (...point) => {
+    start = point;
+    moveTo.call(context, ...point);
+  };
+  context.closePath = () => {
+    if (start) context.lineTo(...start);
+    closePath.call(context);
+  };
 }
 
 /** The one box beside the pointer. */
@@ -157,6 +176,7 @@ export class Drawing {
         tooltip: showTip as never,
       });
       setClock(view);
+      showLonePoints(container);
       await view.data('rows', rows).runAsync();
       if (turn !== this.#turn) throw new DOMException('overtaken', 'AbortError');
       this.clear(container);
