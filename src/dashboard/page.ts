@@ -16,9 +16,9 @@ ${files.map(link).join('\n')}
     <nav><a href=".">The service</a></nav>
   </header>
   <noscript><p>The figures are drawn by a script.</p></noscript>
-  <div id="controls" class="controls"></div>
+  <section id="controls" class="controls" aria-label="Controls"></section>
   <main></main>
-  <p id="scope"></p>
+  <footer><p id="scope"></p></footer>
 </body>
 </html>
 `;

@@ -103,7 +103,7 @@ export async function judgePage(page: Page): Promise<{ violations: string[]; shi
     const { violations } = await axe.run();
     return {
       violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
-      shift: await shift,
+      shift: Number((await shift).toFixed(3)),
       fits: document.documentElement.scrollWidth <= innerWidth,
     };
   });

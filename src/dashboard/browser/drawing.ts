@@ -101,7 +101,7 @@ function setClock(view: unknown): void {
   locale.call(view, { ...before, timeFormat, utcFormat });
 }
 
-/** A line of one point has no length, and a canvas draws nothing of it: with a line to its own start it has a round end. */
+/** A line of one point has no length, and a canvas draws nothing of it: with a hundredth of a pixel it draws a dot. */
 function showLonePoints(container: Element): void {
   const context = container.querySelector('canvas')?.getContext('2d');
   if (!context) return;
@@ -116,7 +116,7 @@ function showLonePoints(container: Element): void {
     moveTo.call(context, ...point);
   };
   context.closePath = () => {
-    if (start) context.lineTo(...start);
+    if (start) context.lineTo(start[0] + 0.01, start[1]);
     closePath.call(context);
   };
 }
