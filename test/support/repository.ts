@@ -1,6 +1,6 @@
 /** Copies of this repository for tests, which may change them at will. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, temporaryDirectory } from './processes.ts';
 
@@ -10,7 +10,14 @@ export function copyRepository(...paths: string[]): string {
   for (const path of [...paths, 'package.json']) {
     cpSync(join(root, path), join(directory, path), { recursive: true });
   }
-  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
+  const packages = join(directory, 'node_modules');
+  try {
+    // Node.js 20 loads a package twice, by both of its paths, if CommonJS requires ES modules beyond a symbolic link.
+    execFileSync('cp', ['-al', join(root, 'node_modules'), packages], { stdio: 'ignore' });
+  } catch {
+    rmSync(packages, { recursive: true, force: true }); // another file system
+    symlinkSync(join(root, 'node_modules'), packages);
+  }
   return directory;
 }
 
