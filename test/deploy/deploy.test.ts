@@ -130,7 +130,10 @@ async function underLoad<T extends Result | Result[]>(
   return result;
 }
 
+/** The images that run. Of those of one commit, each that is the same as before was not replaced. */
 let current: string;
+/** All images of the commit that runs. */
+let published: string;
 const shas: string[] = [];
 
 test('the first one starts what was published, under a name of its own', async () => {
@@ -155,6 +158,7 @@ test('the next one fails no request; images that differ in label and time alone 
   expect(output).toContain(JSON.parse(current).app); // before
   await expectRunning(next, { nginx: current, redis: current });
   current = JSON.stringify({ ...JSON.parse(current), app: JSON.parse(next).app });
+  published = next;
 });
 
 /** Nothing else than before runs after this has failed; resolves to what it has said. */
@@ -214,7 +218,7 @@ async function secrets(): Promise<{ volume: string; files: string }> {
 
 test('a secret alone rolls the app over; it is in a file that the app alone sees, and shows nowhere else', async () => {
   const before = await idsOf('app');
-  const given = { IMAGES: current, SECRETS: pasted('API_KEY=s3cr3t=#$HOME"x\n\nOTHER=s3cr3t too') };
+  const given = { IMAGES: published, SECRETS: pasted('API_KEY=s3cr3t=#$HOME"x\n\nOTHER=s3cr3t too') };
   const { code, output } = await underLoad('changed secret', () => deploy([], given));
   expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining(': deployed') });
   expect(await idsOf('app')).not.toEqual(before);
@@ -234,13 +238,13 @@ test('a secret alone rolls the app over; it is in a file that the app alone sees
   // The same again is the same; without any they stay; those of a deployment that fails are gone with it.
   succeeded(await deploy([], given));
   expect(await secrets()).toEqual(first);
-  succeeded(await deploy([], { IMAGES: current }));
+  succeeded(await deploy([], { IMAGES: published }));
   expect(await secrets()).toEqual(first);
   const broken = await publish('broken-with-secrets', commit(), { app: 'CMD ["false"]' });
   const failed = await deploy([], { IMAGES: broken, SECRETS: 'API_KEY=changed' });
   expect(failed).toMatchObject({ code: 1, output: expect.stringContaining(': failed, and taken back') });
   expect(await secrets()).toEqual(first);
-  succeeded(await deploy([], { IMAGES: current, SECRETS: 'API_KEY=changed' }));
+  succeeded(await deploy([], { IMAGES: published, SECRETS: 'API_KEY=changed' }));
   expect((await secrets()).files).toBe('changed');
   const label = `label=com.docker.compose.project=${project}`;
   const volumes = await docker('volume', 'ls', '--quiet', '--filter', label, '--filter', 'name=secrets');
@@ -251,7 +255,7 @@ test('a port that is taken is no reason to say that what runs was not taken back
   const taken = { SETTINGS: `PORT=${new URL(`http://${registry.address}`).port}` };
   const { code, output } = await underLoad(
     'port that is taken',
-    () => deploy([], { ...taken, IMAGES: current }),
+    () => deploy([], { ...taken, IMAGES: published }),
     true,
   );
   expect({ code, output }).toEqual({ code: 1, output: expect.stringContaining(': failed, and taken back') });
