@@ -23,13 +23,20 @@ export interface Hours {
 
 export function createHours(store: Pick<Store, 'count' | 'note' | 'notes'>, now = Date.now): Hours {
   let noted = 0;
+  let closed = false;
+  let timer: NodeJS.Timeout | undefined;
   async function note(): Promise<void> {
     const start = startOf(now(), hour);
     if (start === noted) return;
     await store.note(start, await store.count());
     noted = start;
   }
-  const noting = setInterval(() => note().catch(() => {}), noteInterval); // if the store is away, at the next look
+  // One command at a time: a connection that is written to again and again is never silent, so never given up.
+  async function keepNoting(): Promise<void> {
+    await note().catch(() => {}); // if the store is away, at the next look
+    if (!closed) timer = setTimeout(keepNoting, noteInterval);
+  }
+  keepNoting();
 
   async function read(slot: number, slots: number): Promise<Slot[]> {
     const [past, count] = await Promise.all([store.notes(), store.count()]);
@@ -47,7 +54,14 @@ export function createHours(store: Pick<Store, 'count' | 'note' | 'notes'>, now 
     }
     return [...visits].map(([start, visits]) => ({ start: new Date(start), visits }));
   }
-  return { byHour: () => read(hour, 24), byDay: () => read(day, 30), close: () => clearInterval(noting) };
+  return {
+    byHour: () => read(hour, 24),
+    byDay: () => read(day, 30),
+    close() {
+      closed = true;
+      clearTimeout(timer);
+    },
+  };
 }
 
 const startOf = (time: number, slot: number) => Math.floor(time / slot) * slot;

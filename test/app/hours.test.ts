@@ -7,8 +7,8 @@ const hour = 3_600_000;
 let hours: Hours | undefined;
 afterEach(() => hours?.close());
 
-/** A count whose clock the test sets. */
-function create(start: string) {
+/** A count whose clock the test sets. `before`: visits before anything is noted, so nobody knows when they were. */
+function create(start: string, before = 0) {
   const clock = { now: Date.parse(start) };
   const memory = createMemory(hour, () => clock.now);
   const store = {
@@ -16,11 +16,12 @@ function create(start: string) {
     note: async (at: number, count: number) => memory.note(at, count),
     notes: async () => memory.notes(),
   };
-  hours = createHours(store, () => clock.now);
   let last = 0;
   const visit = (times: number) => {
     for (let i = 0; i < times; i++) memory.allocate([String(++last)]);
   };
+  visit(before);
+  hours = createHours(store, () => clock.now);
   const noted = (count: number) =>
     waitFor(() => memory.notes().length === count, 'the note of this hour', 5_000);
   return { clock, hours, visit, noted };
@@ -30,8 +31,7 @@ const texts = (slots: { start: Date; visits: number }[]) =>
   slots.map(({ start, visits }) => `${start.toISOString().slice(0, 13)} ${visits}`);
 
 test('visits are those of their hour and of their day of UTC, and what is not known is left out', async () => {
-  const { clock, hours, visit, noted } = create('2026-11-28T22:30:00Z');
-  visit(2); // before anything is noted: nobody knows when they were
+  const { clock, hours, visit, noted } = create('2026-11-28T22:30:00Z', 2);
   await noted(1);
   visit(3);
   clock.now += hour;

@@ -241,15 +241,15 @@ test('a secret alone rolls the app over; it is in a file that the app alone sees
   succeeded(await deploy([], { IMAGES: published }));
   expect(await secrets()).toEqual(first);
   const broken = await publish('broken-with-secrets', commit(), { app: 'CMD ["false"]' });
-  const failed = await deploy([], { IMAGES: broken, SECRETS: 'API_KEY=changed' });
+  const failed = await deploy([], { IMAGES: broken, SECRETS: 'API_KEY=changed', TIMEOUT: '8' });
   expect(failed).toMatchObject({ code: 1, output: expect.stringContaining(': failed, and taken back') });
   expect(await secrets()).toEqual(first);
   succeeded(await deploy([], { IMAGES: published, SECRETS: 'API_KEY=changed' }));
-  expect((await secrets()).files).toBe('changed');
+  expect((await secrets()).files).toBe('==> API_KEY <==\nchanged');
   const label = `label=com.docker.compose.project=${project}`;
   const volumes = await docker('volume', 'ls', '--quiet', '--filter', label, '--filter', 'name=secrets');
   expect(volumes).toBe((await secrets()).volume);
-});
+}, 360_000);
 
 test('a port that is taken is no reason to say that what runs was not taken back', async () => {
   const taken = { SETTINGS: `PORT=${new URL(`http://${registry.address}`).port}` };
