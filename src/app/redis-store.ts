@@ -223,7 +223,10 @@ function keepConnected(client: ReturnType<typeof createRedisClient>, address: st
       log.warn({ err: error }, `Redis is away; trying again until it is back. ${describe(error)}`);
     }
     lastLogged = 'away';
-    if (!wrongServer.test(error.message) || !client.isReady) return;
+    if (wrongServer.test(error.message)) reconnect();
+  }
+  function reconnect(): void {
+    if (!client.isReady) return;
     client.destroy();
     reconnection = setTimeout(connect, backoff(refusals++));
   }
@@ -231,11 +234,15 @@ function keepConnected(client: ReturnType<typeof createRedisClient>, address: st
   connect();
   return {
     async attempt<Reply>(send: () => Promise<Reply>): Promise<Reply> {
+      // A connection that is written to again and again is not idle, so its own timeout would not end it.
+      const silence = setTimeout(reconnect, 2 * socketTimeout);
       try {
         return await send();
       } catch (error) {
         if (wrongServer.test((error as Error).message)) fail(error as Error);
         throw new Error(describe(error as Error), { cause: error });
+      } finally {
+        clearTimeout(silence);
       }
     },
     succeed(): void {

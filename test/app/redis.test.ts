@@ -132,6 +132,16 @@ test('a frozen Redis: visits are answered by 503 in good time, the app stays ali
   expect(await statusOf(app, '/')).toBe(200);
 });
 
+test('a frozen Redis that is asked again and again is given up, too', async () => {
+  const redis = await startRedis();
+  const app = await startApp({ env: { WEB_CONCURRENCY: '1', REDIS_URL: redis.url } });
+  await waitFor(async () => (await statusOf(app, '/readyz')) === 200, 'the app to be ready');
+  redis.freeze();
+  const asking = setInterval(() => statusOf(app, '/readyz').catch(() => {}), 100);
+  atEnd(() => clearInterval(asking));
+  await app.waitForLog(/^Redis is away/, { limit: 10 * connectTimeout }); // without it, about a minute
+});
+
 test('an app that finds no Redis is alive, not ready, and counts on its return', async () => {
   const redis = await prepareRedis();
   const app = await startApp({ env: { WEB_CONCURRENCY: '2', REDIS_URL: redis.url } });
@@ -157,7 +167,7 @@ test('a visit that is under way when Redis returns is counted, not refused', asy
   expect(await statusOf(app, '/')).toBe(200);
   await redis.kill();
   const visit = request(app.address);
-  await app.waitForLog(/^Redis is away/);
+  await app.waitForLog(/^Redis is away/, { limit: 10 * connectTimeout }); // without it, about a minute
   await redis.start();
   expect(await visit).toMatchObject({ status: 200, body: "I've been seen 2 times.\n" });
 });
