@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { openService } from '../app/service.ts';
-import { type Channel, createRequester, type Log } from '../contract.ts';
+import { type Channel, createRequester, type Log, type Service } from '../contract.ts';
 import { openDashboard } from '../dashboard/dashboard.ts';
 import type { Config } from './config.ts';
 import { createHttpApp, logFailures } from './http-app.ts';
@@ -45,7 +45,7 @@ export async function startWorker(
   });
   const streams = new Streams();
   const context = { config, log, primary, metrics, retry, batch, deduplicationWindow, stream: streams.open };
-  const service = await openService(context);
+  const service: Service = await openService(context); // a copy's own type may be an older one, without `plots`
   const dashboard = service.plots && openDashboard(service.plots, context);
 
   const atPort = 'port' in config.listen;
