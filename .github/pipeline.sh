@@ -327,7 +327,7 @@ close() { # the dev containers of this folder, also where a step before has fail
   docker compose down --volumes --remove-orphans --timeout 1
 }
 
-steps='chown_workspace login logout push test_images index subjects sbom publish wait_for_images release verified guarded scan verdict close'
+steps='chown_workspace login logout test_pages push test_images index subjects sbom publish wait_for_images release verified guarded scan verdict close'
 case " $steps " in
   *" ${1:-} "*) "$@" ;;
   *) die "steps: $steps" ;;

@@ -32,6 +32,15 @@ test('every action of every workflow is pinned by its commit, with the version t
   }
 });
 
+test('each step that a workflow calls is one that the script offers', () => {
+  const [, offered = ''] = /^steps='(.*)'$/m.exec(read('.github/pipeline.sh')) ?? [];
+  const called = readdirSync(join(root, '.github/workflows')).flatMap((file) =>
+    [...read(`.github/workflows/${file}`).matchAll(/pipeline\.sh (\w+)/g)].map(([, step]) => step),
+  );
+  expect(called).toContain('push');
+  expect(offered.split(' ')).toEqual(expect.arrayContaining(called));
+});
+
 test('what a copy may have left out, its workflows do not ask for', () => {
   const [checkout, ...steps] = readWorkflow('cluster').jobs.cluster?.steps ?? [];
   expect(checkout?.uses).toMatch(/^actions\/checkout@/);
