@@ -21,12 +21,12 @@ const load = { busy, pausing, pause: 20, keepAlive: true };
 
 afterEach(removeAll, 2 * minute);
 
-/** The ids of a container's processes by what ps would show. */
+/** A container's processes by what ps would show: id and start. In a container made anew the ids are the same again. */
 async function processes(stack: Stack, service: string, title: string): Promise<string[]> {
   const { output } = await stack.shell(
     service,
     `for file in /proc/[0-9]*/cmdline; do
-      case "$(tr '\\0' ' ' <$file)" in "${title}"*) file=\${file#/proc/}; echo \${file%/cmdline};; esac
+      case "$(tr '\\0' ' ' <$file)" in "${title}"*) file=\${file#/proc/}; file=\${file%/cmdline}; echo $file $(cut -d ' ' -f 22 /proc/$file/stat);; esac
     done 2>/dev/null`, // some end meanwhile
   );
   return output.split('\n').filter(Boolean);
@@ -35,7 +35,8 @@ async function processes(stack: Stack, service: string, title: string): Promise<
 /** Ends the first of these processes, and waits until there are as many without it. */
 async function kill(stack: Stack, service: string, title: string, signal: string): Promise<void> {
   const before = await processes(stack, service, title);
-  await stack.shell(service, `kill -${signal} ${before[0]}`);
+  const [id] = before[0]?.split(' ') ?? [];
+  await stack.shell(service, `kill -${signal} ${id}`);
   const restarted = async () => {
     const after = await processes(stack, service, title);
     return after.length === before.length && `${after}` !== `${before}`;
